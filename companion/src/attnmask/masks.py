@@ -1,0 +1,813 @@
+"""Who may attend to whom: the `Mask` rule, its operators, and every constructor.
+
+A mask answers one question for every (query, key) pair: may this query look at
+this key? ``True`` means it may, here and everywhere in this package.
+
+Three leaves make every mask: the difference of two coordinates lies in an
+interval (`_Band`), a table over keys (`_Keys`), a table over pairs (`_Pairs`).
+Each constructor is a line over them; the operators join them.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from attnmask._check import complaint, describe, non_bool_cause
+
+_INDEX = {"query_len": "query", "key_len": "key", "batch": "batch", "heads": "head"}
+Index = int | Tensor
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mask:
+    """May query ``q`` look at key ``k``? A rule that answers, and nothing stored per pair.
+
+    Parameters
+    ----------
+    rule
+        A function of (batch, head, query, key) indices: integer tensors that
+        broadcast against each other. It answers with a bool tensor, True = may attend.
+    batch, heads
+        How many samples and heads the rule's own tensors hold; 1 = the same for all.
+    query_len, key_len
+        The only lengths the rule's own tensors can answer for; None = any.
+    name
+        What ``repr`` shows; by default the rule's own name.
+
+    Raises
+    ------
+    TypeError
+        The rule answers with something else than bools.
+
+    Examples
+    --------
+    A mask of your own, from a function of the four indices:
+
+    >>> even_keys = Mask(lambda batch, head, query, key: key % 2 == 0, name="even_keys")
+    >>> (causal() & even_keys).dense(3)[0, 0].int()
+    tensor([[1, 0, 0],
+            [1, 0, 0],
+            [1, 0, 1]], dtype=torch.int32)
+
+    A mask is also a FlexAttention ``mask_mod`` as it stands:
+
+    >>> from torch.nn.attention.flex_attention import create_mask
+    >>> dense = create_mask(causal(), 1, 1, 3, 3, device="cpu")
+    >>> bool((dense == causal().dense(3)).all())
+    True
+    """
+
+    rule: Rule
+    batch: int = 1
+    heads: int = 1
+    query_len: int | None = None
+    key_len: int | None = None
+    name: str = ""
+    _binding: int = 3  # how tightly the name holds together: | is 0, & is 1, ~ is 2, the rest 3
+
+    # ---- asking -----------------------------------------------------------------
+
+    def __call__(self, batch: Index, head: Index, query: Index, key: Index) -> Tensor:
+        """Answer for indices that broadcast: integers or integer tensors, giving a bool tensor.
+
+        >>> causal()(0, 0, 1, 3)
+        tensor(False)
+        """
+        indices = (torch.as_tensor(index) for index in (batch, head, query, key))
+        answer = torch.as_tensor(self.rule(*indices))
+        if answer.dtype != torch.bool:
+            raise TypeError(
+                complaint(
+                    f"the rule of {self!r} to answer with bools, True = may attend",
+                    describe(answer),
+                    "arithmetic on bools, or an additive mask; end the rule with a comparison",
+                )
+            )
+        return answer
+
+    def allows(self, query: int, key: int, batch: int = 0, head: int = 0) -> bool:
+        """Answer for one pair.
+
+        Raises
+        ------
+        ValueError
+            An index is negative, or beyond the tensors that the rule holds.
+
+        Examples
+        --------
+        >>> causal().allows(query=1, key=3)
+        False
+        """
+        asked = {"query_len": query, "key_len": key, "batch": batch, "heads": head}
+        for axis, index in asked.items():
+            size = self._held(axis)
+            if index < 0 or (size is not None and index >= size):
+                end = "" if size is None else f" and below {size}"
+                raise ValueError(
+                    complaint(
+                        f"a {_INDEX[axis]} index from 0{end} for {self!r}",
+                        str(index),
+                        "indices count from 0, and negative ones do not wrap here",
+                    )
+                )
+        return bool(self(batch, head, query, key))
+
+    def dense(
+        self,
+        query_len: int,
+        key_len: int | None = None,
+        *,
+        batch: int = 1,
+        heads: int = 1,
+        device: torch.device | str | None = None,
+    ) -> Bool[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]:
+        """Write the mask out as the smallest bool tensor that broadcasts to (batch, head, query, key).
+
+        Parameters
+        ----------
+        query_len, key_len
+            How many queries and keys, 0 or more. ``key_len`` defaults to ``query_len``.
+        batch, heads
+            How many samples and heads to ask a rule of your own for. An axis on
+            which the answer does not depend comes out as 1 all the same.
+        device
+            Where to compute and return the answer; default: PyTorch's default device.
+
+        Returns
+        -------
+        Bool[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]
+            True = may attend.
+
+        Raises
+        ------
+        ValueError
+            A size differs from that of the tensors the rule holds.
+
+        Examples
+        --------
+        >>> keep = torch.tensor([[True, True, False], [True, True, True]])
+        >>> [tuple(m.dense(3).shape) for m in (padding(keep), causal(), causal() & padding(keep))]
+        [(2, 1, 1, 3), (1, 1, 3, 3), (2, 1, 3, 3)]
+        """
+        key_len = query_len if key_len is None else key_len
+        self._check_sizes(query_len=query_len, key_len=key_len, batch=batch, heads=heads)
+        return self._answer(batch, heads, range(query_len), range(key_len), device)
+
+    def density(self, query_len: int, key_len: int | None = None) -> float:
+        """Return the share of (query, key) pairs that may attend, from 0 to 1, over the batch and heads it holds.
+
+        Works through the queries in strips, so that no full matrix is held.
+
+        >>> causal().density(4)  # 10 of 16 pairs
+        0.625
+        """
+        key_len = query_len if key_len is None else key_len
+        self._check_sizes(query_len=query_len, key_len=key_len)
+        if query_len * key_len == 0:
+            raise ValueError(
+                complaint("at least one query and one key", f"{query_len} and {key_len}", "an empty sequence")
+            )
+        allowed = 0.0
+        for start in range(0, query_len, 512):
+            strip = range(start, min(start + 512, query_len))
+            answer = self._answer(1, 1, strip, range(key_len), None)
+            allowed += len(strip) * int(answer.sum()) / answer.numel()
+        return allowed / query_len
+
+    def same_as(self, other: "Mask", query_len: int, key_len: int | None = None) -> bool:
+        """Say whether two masks answer alike for every pair at these lengths.
+
+        ``==`` compares identity, as for functions.
+
+        >>> causal().same_as(~causal().T | documents(torch.arange(4)[None]), 4)
+        True
+        """
+        batch, heads = max(self.batch, other.batch), max(self.heads, other.heads)
+        answers = [m.dense(query_len, key_len, batch=batch, heads=heads) for m in (self, other)]
+        return bool((answers[0] == answers[1]).all())
+
+    # ---- joining ----------------------------------------------------------------
+
+    def __and__(self, other: "Mask") -> "Mask":
+        """Allow the pairs that both masks allow."""
+        return self._join(other, operator.and_, "&", 1)
+
+    def __or__(self, other: "Mask") -> "Mask":
+        """Allow the pairs that either mask allows."""
+        return self._join(other, operator.or_, "|", 0)
+
+    __rand__, __ror__ = __and__, __or__  # a tensor on the left gets the same sentence
+
+    def __invert__(self) -> "Mask":
+        """Allow exactly the pairs that this mask blocks."""
+        return replace(self, rule=_Not(self), name=f"~{self._inside(2)}", _binding=2)
+
+    @property
+    def T(self) -> "Mask":
+        """Swap query and key: ``mask.T`` answers for (q, k) what ``mask`` answers for (k, q).
+
+        ``padding(keep).T`` blocks padded *queries*.
+
+        >>> causal().T.allows(query=0, key=3)
+        True
+        """
+        return replace(
+            self,
+            rule=_Swapped(self),
+            query_len=self.key_len,
+            key_len=self.query_len,
+            name=f"{self._inside(3)}.T",
+            _binding=3,
+        )
+
+    def after(self, cached: int) -> "Mask":
+        """Put the queries behind ``cached`` keys: query q asks as query q + cached (a KV cache).
+
+        Parameters
+        ----------
+        cached
+            How many keys came before the first query, 0 or more.
+
+        Raises
+        ------
+        ValueError
+            ``cached`` is negative, or leaves no query in the tables the mask holds.
+
+        Examples
+        --------
+        Two new queries behind three cached keys:
+
+        >>> causal().after(3).dense(2, 5)[0, 0].int()
+        tensor([[1, 1, 1, 1, 0],
+                [1, 1, 1, 1, 1]], dtype=torch.int32)
+        """
+        cached = _count("cached", cached)
+        if self.query_len is not None and cached >= self.query_len:
+            raise ValueError(
+                complaint(
+                    f"fewer than {self.query_len} cached keys, as {self!r} holds {self.query_len} queries",
+                    str(cached),
+                    "a table that covers the new tokens only; give it cached and new tokens together",
+                )
+            )
+        return replace(
+            self,
+            rule=_After(self, cached),
+            query_len=None if self.query_len is None else self.query_len - cached,
+            name=f"{self._inside(3)}.after({cached})",
+            _binding=3,
+        )
+
+    # ---- the rest ---------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return self.name or f"Mask({getattr(self.rule, '__name__', 'rule')})"
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            complaint(
+                "masks joined by &, | and ~",
+                f"the truth value of {self!r}",
+                "`and`, `or` or `not` between masks, which would silently drop one of them",
+            )
+        )
+
+    def _inside(self, binding: int) -> str:
+        """Return the name, in brackets where an operator of this binding would tear it apart."""
+        return repr(self) if self._binding >= binding else f"({self!r})"
+
+    def _join(self, other: object, combine: Callable[[Tensor, Tensor], Tensor], sign: str, binding: int) -> "Mask":
+        if not isinstance(other, Mask):
+            raise TypeError(
+                complaint(
+                    f"a Mask on both sides of {sign}",
+                    describe(other),
+                    "a bare tensor; wrap it: padding(...) for (batch, key), "
+                    "from_dense(...) for (batch, head, query, key)",
+                )
+            )
+        sizes = {axis: _common(axis, self, other) for axis in ("batch", "heads", "query_len", "key_len")}
+        name = f"{self._inside(binding)} {sign} {other._inside(binding)}"
+        return Mask(_Both(combine, self, other), **sizes, name=name, _binding=binding)
+
+    def _held(self, axis: str) -> int | None:
+        """Return the one size this mask answers for on an axis; None where any will do."""
+        size: int | None = getattr(self, axis)
+        return None if axis in ("batch", "heads") and size == 1 else size
+
+    def _check_sizes(self, **asked: int) -> None:
+        """Raise unless every size asked for is one that the held tensors can answer."""
+        for axis, size in asked.items():
+            held = self._held(axis)
+            left_open = axis in ("batch", "heads") and size == 1
+            if _count(axis, size) != held and held is not None and not left_open:
+                raise ValueError(
+                    complaint(
+                        f"{axis}={held}, as {self!r} holds",
+                        f"{axis}={size}",
+                        "the mask was made from other token ids than the queries and keys"
+                        + (", or key_len was left out (it defaults to query_len)" * (axis == "key_len")),
+                    )
+                )
+
+    def _answer(self, batch: int, heads: int, queries: range, keys: range, device: torch.device | str | None) -> Tensor:
+        """Ask the rule on four index grids that broadcast: (B,1,1,1), (1,H,1,1), (1,1,Q,1), (1,1,1,K)."""
+        axes = (range(max(batch, self.batch)), range(max(heads, self.heads)), queries, keys)
+        grids = [
+            torch.arange(axis.start, axis.stop, device=device).reshape([-1 if i == own else 1 for i in range(4)])
+            for own, axis in enumerate(axes)
+        ]
+        answer = self(*grids).to(grids[0].device)
+        answer = answer.reshape((1,) * (4 - answer.dim()) + answer.shape)
+        full = torch.Size(len(axis) for axis in axes)
+        if any(size not in (1, whole) for size, whole in zip(answer.shape, full, strict=True)):
+            raise ValueError(
+                complaint(
+                    f"the rule of {self!r} to answer pair by pair, within shape {tuple(full)}",
+                    describe(answer),
+                    "the rule slices a tensor; index it with the indices it is given: table[batch, key]",
+                )
+            )
+        return answer
+
+
+# ---- the operators' rules ---------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    combine: Callable[[Tensor, Tensor], Tensor]
+    one: Mask
+    other: Mask
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.combine(self.one(batch, head, query, key), self.other(batch, head, query, key))
+
+
+@dataclass(frozen=True, eq=False)
+class _Not:
+    mask: Mask
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return ~self.mask(batch, head, query, key)
+
+
+@dataclass(frozen=True, eq=False)
+class _Swapped:
+    mask: Mask
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.mask(batch, head, key, query)
+
+
+@dataclass(frozen=True, eq=False)
+class _After:
+    mask: Mask
+    cached: int
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.mask(batch, head, query + self.cached, key)
+
+
+# ---- the three leaves -------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """low <= key's coordinate - query's coordinate <= high; None = no bound on that side.
+
+    A coordinate is the position itself (None), one number a sample (batch,),
+    or one a token (batch, token).
+    """
+
+    low: int | None
+    high: int | None
+    query_at: Tensor | None = None
+    key_at: Tensor | None = None
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        difference = _coordinate(self.key_at, batch, key) - _coordinate(self.query_at, batch, query)
+        answer = torch.ones((), dtype=torch.bool, device=key.device)
+        if self.low is not None:
+            answer = answer & (difference >= self.low)
+        if self.high is not None:
+            answer = answer & (difference <= self.high)
+        return answer
+
+
+@dataclass(frozen=True, eq=False)
+class _Keys:
+    """A table over keys: (batch, key)."""
+
+    table: Tensor
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return _look_up(self.table, batch, key)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """A table over pairs: (batch, head, query, key), each axis full or 1."""
+
+    table: Tensor
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return _look_up(self.table, batch, head, query, key)
+
+
+def _look_up(table: Tensor, *indices: Tensor) -> Tensor:
+    """Index a table, on the indices' device; an axis of size 1 answers for every index."""
+    slots = (0 if size == 1 else index for size, index in zip(table.shape, indices, strict=True))
+    return table.to(indices[-1].device)[tuple(slots)]
+
+
+def _coordinate(table: Tensor | None, batch: Tensor, token: Tensor) -> Tensor:
+    if table is None:
+        return token
+    return _look_up(table, *(batch, token)[: table.dim()])
+
+
+# ---- constructors -----------------------------------------------------------------
+
+
+def everything() -> Mask:
+    """Every key: no bound at all. ``~everything()`` allows nothing.
+
+    >>> everything().dense(4).shape
+    torch.Size([1, 1, 1, 1])
+    """
+    return Mask(_Band(None, None), name="everything()")
+
+
+def causal(offset: int = 0, *, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
+    """Every key up to and including the query's own place: key <= query + offset.
+
+    Parameters
+    ----------
+    offset
+        How many keys come before the first query, 0 or more; ``causal(offset=n)``
+        is ``causal().after(n)``.
+    position_ids
+        Integers to compare in place of the positions, one a token. With the turn
+        numbers of a dialogue, a token sees its whole turn and every earlier one.
+
+    Returns
+    -------
+    Mask
+        (1, 1, query, key) when dense; with ``position_ids``, (batch, 1, query, key).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A negative offset; ids that are no integers of two axes.
+
+    Examples
+    --------
+    >>> causal().dense(3)[0, 0].int()
+    tensor([[1, 0, 0],
+            [1, 1, 0],
+            [1, 1, 1]], dtype=torch.int32)
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need" (2017), section 3.2.3.
+    """
+    offset = _count("offset", offset)
+    mask = _band("causal", [f"offset={offset}"] if offset else [], None, 0, position_ids)
+    return replace(mask.after(offset), name=mask.name) if offset else mask
+
+
+def sliding_window(left: int, right: int = 0, *, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
+    """The left + 1 + right keys around the query: query - left <= key <= query + right.
+
+    Parameters
+    ----------
+    left, right
+        How many keys before and after the query's own, 0 or more.
+    position_ids
+        Integers to compare in place of the positions, one a token: the row and
+        the column of each pixel give a 2-D window,
+        ``sliding_window(1, 1, position_ids=row) & sliding_window(1, 1, position_ids=column)``.
+
+    Returns
+    -------
+    Mask
+        (1, 1, query, key) when dense; with ``position_ids``, (batch, 1, query, key).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A negative size; ids that are no integers of two axes.
+
+    Examples
+    --------
+    >>> sliding_window(1).dense(3)[0, 0].int()
+    tensor([[1, 0, 0],
+            [1, 1, 0],
+            [0, 1, 1]], dtype=torch.int32)
+
+    References
+    ----------
+    Beltagy et al., "Longformer: The Long-Document Transformer" (2020), section 3.1.
+    """
+    left, right = _count("left", left), _count("right", right)
+    return _band("sliding_window", [f"{left}", f"{right}"] if right else [f"{left}"], -left, right, position_ids)
+
+
+def padding(keep: Bool[Tensor, "batch key"]) -> Mask:
+    """The real keys: those where ``keep`` is True. Which query asks makes no difference.
+
+    Parameters
+    ----------
+    keep
+        True = a real token, False = padding; usually ``ids != pad_id``.
+
+    Returns
+    -------
+    Mask
+        (batch, 1, 1, key) when dense.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``keep`` has not two axes, or is not bool.
+
+    Examples
+    --------
+    >>> ids = torch.tensor([[5, 6, 0], [7, 0, 0]])
+    >>> padding(ids != 0)
+    padding(keep[2, 3])
+    """
+    keep = _table("keep", keep, "batch, key")
+    return Mask(_Keys(keep), batch=keep.shape[0], key_len=keep.shape[1], name=f"padding(keep{list(keep.shape)})")
+
+
+def prefix(lengths: int | Int[Tensor, " batch"]) -> Mask:
+    """The first ``lengths`` keys of each sample: key < length. Which query asks makes no difference.
+
+    A prefix language model is ``causal() | prefix(lengths)``.
+
+    Parameters
+    ----------
+    lengths
+        How many keys, 0 or more: one integer for all samples, or one a sample.
+
+    Returns
+    -------
+    Mask
+        (batch, 1, 1, key) when dense; (1, 1, 1, key) for one integer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A negative length; lengths that are no integers of one axis.
+
+    Examples
+    --------
+    >>> (causal() | prefix(2)).dense(3)[0, 0].int()
+    tensor([[1, 1, 0],
+            [1, 1, 0],
+            [1, 1, 1]], dtype=torch.int32)
+
+    References
+    ----------
+    Raffel et al., "Exploring the Limits of Transfer Learning with a Unified
+    Text-to-Text Transformer" (2020), section 3.2.1.
+    """
+    if not isinstance(lengths, Tensor):
+        lengths, text = torch.tensor([_count("lengths", lengths)]), f"{lengths}"
+    else:
+        lengths, text = _integers("lengths", lengths, "batch"), f"lengths{list(lengths.shape)}"
+        _count("every one of lengths", min(lengths.tolist(), default=0))
+    return Mask(_Band(None, -1, query_at=lengths), batch=lengths.shape[0], name=f"prefix({text})")
+
+
+def documents(ids: Int[Tensor, "batch token"]) -> Mask:
+    """The keys of the query's own document: those whose id equals the query's.
+
+    Parameters
+    ----------
+    ids
+        The document each token belongs to; any integers.
+
+    Returns
+    -------
+    Mask
+        (batch, 1, query, key) when dense.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``ids`` are no integers of two axes.
+
+    Examples
+    --------
+    >>> (causal() & documents(torch.tensor([[0, 0, 1]]))).dense(3)[0, 0].int()
+    tensor([[1, 0, 0],
+            [1, 1, 0],
+            [0, 0, 1]], dtype=torch.int32)
+    """
+    return replace(_band("documents", [], 0, 0, ids), name=f"documents(ids{list(ids.shape)})")
+
+
+def graph(allowed: Bool[Tensor, "*batch query key"]) -> Mask:
+    """The keys that a table of pairs allows: ``allowed[query, key]``, the same in every head.
+
+    Parameters
+    ----------
+    allowed
+        True = may attend; (query, key), or (batch, query, key) with one graph a sample.
+
+    Returns
+    -------
+    Mask
+        (1, 1, query, key) or (batch, 1, query, key) when dense.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``allowed`` has not two or three axes, or is not bool.
+
+    Examples
+    --------
+    A ring: each token sees itself and its two neighbours.
+
+    >>> ring = torch.eye(4, dtype=torch.bool)
+    >>> graph(ring | ring.roll(1, 0) | ring.roll(-1, 0)).dense(4)[0, 0].int()
+    tensor([[1, 1, 0, 1],
+            [1, 1, 1, 0],
+            [0, 1, 1, 1],
+            [1, 0, 1, 1]], dtype=torch.int32)
+
+    References
+    ----------
+    Velickovic et al., "Graph Attention Networks" (2018), section 2.1.
+    """
+    allowed = _table("allowed", allowed, "query, key", "batch, query, key")
+    four_axes = allowed[None, None] if allowed.dim() == 2 else allowed[:, None]
+    query_len, key_len = allowed.shape[-2:]
+    return replace(_pairs(four_axes), query_len=query_len, key_len=key_len, name=f"graph(allowed{list(allowed.shape)})")
+
+
+def per_head(masks: Sequence[Mask]) -> Mask:
+    """One mask a head: head h sees the keys that ``masks[h]`` allows.
+
+    Parameters
+    ----------
+    masks
+        One mask for each head, in order; none of them holding heads of its own.
+
+    Returns
+    -------
+    Mask
+        (batch or 1, head, query or 1, key or 1) when dense.
+
+    Raises
+    ------
+    ValueError, TypeError
+        No mask, something that is no mask, or a mask that already differs by head.
+
+    Examples
+    --------
+    >>> local_and_global = per_head([sliding_window(1), causal()])
+    >>> local_and_global.dense(8).shape
+    torch.Size([1, 2, 8, 8])
+    """
+    masks = tuple(masks)
+    for mask in masks:
+        if not isinstance(mask, Mask) or mask.heads != 1:
+            raise TypeError(
+                complaint(
+                    "masks that are the same in every head",
+                    repr(mask) if isinstance(mask, Mask) else describe(mask),
+                    "a tensor or a per_head mask inside the list; give one Mask for each head",
+                )
+            )
+    if not masks:
+        raise ValueError(complaint("one mask for each head", "none", "an empty list"))
+    this_head = torch.eye(len(masks), dtype=torch.bool)
+    joined = reduce(
+        operator.or_, (_pairs(is_it[None, :, None, None]) & mask for is_it, mask in zip(this_head, masks, strict=True))
+    )
+    return replace(joined, name=f"per_head({list(masks)})", _binding=3)
+
+
+def from_dense(allowed: Bool[Tensor, "batch head query key"]) -> Mask:
+    """The keys that a dense mask allows, each of its four axes full or 1.
+
+    Parameters
+    ----------
+    allowed
+        True = may attend; (batch, head, query, key).
+
+    Returns
+    -------
+    Mask
+        The same tensor when dense.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``allowed`` has not four axes, or is not bool.
+
+    Examples
+    --------
+    >>> from_dense(torch.ones(1, 1, 2, 2, dtype=torch.bool).tril()).same_as(causal(), 2)
+    True
+    """
+    return _pairs(_table("allowed", allowed, "batch, head, query, key"))
+
+
+# ---- what the constructors share --------------------------------------------------
+
+
+def _band(name: str, arguments: list[str], low: int | None, high: int | None, ids: Tensor | None) -> Mask:
+    """Make a band over the positions, or over one integer a token."""
+    if ids is None:
+        return Mask(_Band(low, high), name=f"{name}({', '.join(arguments)})")
+    ids = _integers("position_ids", ids, "batch, token")
+    arguments = [*arguments, f"position_ids={list(ids.shape)}"]
+    batch, length = ids.shape
+    return Mask(
+        _Band(low, high, ids, ids),
+        batch=batch,
+        query_len=length,
+        key_len=length,
+        name=f"{name}({', '.join(arguments)})",
+    )
+
+
+def _pairs(table: Tensor) -> Mask:
+    batch, heads, query_len, key_len = table.shape
+    return Mask(
+        _Pairs(table),
+        batch=batch,
+        heads=heads,
+        query_len=None if query_len == 1 else query_len,
+        key_len=None if key_len == 1 else key_len,
+        name=f"from_dense(allowed{list(table.shape)})",
+    )
+
+
+def _common(axis: str, one: Mask, other: Mask) -> Any:
+    """Return the size two masks share on an axis; refuse two that differ."""
+    sizes = {one._held(axis), other._held(axis)} - {None}
+    if len(sizes) > 1:
+        raise ValueError(
+            complaint(
+                f"two masks of one {axis}",
+                f"{one._held(axis)} in {one!r} and {other._held(axis)} in {other!r}",
+                "they were made from two different sets of token ids",
+            )
+        )
+    return sizes.pop() if sizes else getattr(one, axis)
+
+
+def _count(name: str, value: int) -> int:
+    """Check that a size or a count is an integer, 0 or more."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            complaint(f"{name} to be an integer", describe(value), "a float or a tensor where a count was meant")
+        ) from None
+    if count < 0:
+        raise ValueError(
+            complaint(f"{name} to be 0 or more", str(count), "a sign slip; sizes count tokens, to either side")
+        )
+    return count
+
+
+def _table(name: str, table: Tensor, *axes: str) -> Tensor:
+    """Check a bool table's dtype and rank; return a copy that nobody else can change."""
+    wanted = f"{name} to be a bool tensor, True = may attend, of shape ({') or ('.join(axes)})"
+    if not isinstance(table, Tensor) or table.dtype != torch.bool:
+        raise TypeError(complaint(wanted, describe(table), non_bool_cause(table)))
+    if table.dim() not in [text.count(",") + 1 for text in axes]:
+        raise ValueError(complaint(wanted, describe(table), _RANK_CAUSE.get(table.dim(), "an axis too many")))
+    return table.detach().clone()
+
+
+def _integers(name: str, ids: Tensor, axes: str) -> Tensor:
+    """Check an integer table's dtype and rank; return a copy in int64, where differences cannot overflow."""
+    wanted = f"{name} to be an integer tensor of shape ({axes})"
+    if not isinstance(ids, Tensor) or ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise TypeError(complaint(wanted, describe(ids), "a mask or an embedding where integers were meant"))
+    if ids.dim() != axes.count(",") + 1:
+        raise ValueError(complaint(wanted, describe(ids), "an axis too few or too many; one sample is ids[None]"))
+    return ids.detach().to(torch.int64, copy=True)
+
+
+_RANK_CAUSE = {
+    1: "one sample without its batch axis; add it with keep[None]",
+    2: "this looks like a (batch, key) padding matrix; wrap it in padding(...)",
+    3: "this looks like a (batch, query, key) matrix; wrap it in graph(...)",
+    4: "this is already (batch, head, query, key); wrap it in from_dense(...)",
+}

@@ -1,0 +1,358 @@
+"""Pictures of masks, scores and weights: labelled cells, the blocked ones hatched.
+
+Colours run from light to dark in one hue, so that they survive greyscale and
+colour-blindness; the ground is opaque, so that they survive a dark page.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from attnmask._check import complaint
+from attnmask.attention import Steps
+from attnmask.masks import Mask, from_dense
+
+_INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": 144,
+    "figure.facecolor": _GROUND,
+    "savefig.facecolor": _GROUND,
+    "axes.facecolor": _GROUND,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "font.size": 10,
+    "hatch.linewidth": 0.8,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+_CELL = 0.55  # inches a cell is wide and high
+
+
+def show_mask(
+    mask: Mask | Tensor,
+    query_tokens: Sequence[str],
+    key_tokens: Sequence[str] | None = None,
+    *,
+    batch: int = 0,
+    head: int = 0,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw who may attend to whom: one row a query, one column a key, blocked cells hatched.
+
+    Parameters
+    ----------
+    mask
+        A `Mask`, or a bool tensor (batch, head, query, key), each axis full or 1.
+    query_tokens, key_tokens
+        The names on the axes; the keys default to the query's tokens.
+    batch, head
+        Which sample and which head to draw.
+    title
+        By default what the mask's ``repr`` says.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        A tensor that is no four-axis bool mask, or of other lengths than the tokens.
+
+    Examples
+    --------
+    >>> from attnmask import causal
+    >>> axes = show_mask(causal(), "abcD")
+    >>> axes.get_title()
+    'causal()'
+    """
+    key_tokens = query_tokens if key_tokens is None else key_tokens
+    allowed = _one_matrix(mask, len(query_tokens), len(key_tokens), batch, head)
+    title = (repr(mask) if isinstance(mask, Mask) else "mask") if title is None else title
+    texts = [[""] * len(key_tokens)] * len(query_tokens)
+    axes = _cells(texts, 0.5 * allowed.double(), ~allowed, query_tokens, key_tokens, title, ax)
+    axes.set(xlabel="key", ylabel="query")
+    return axes
+
+
+def show_matrix(
+    values: Tensor,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    blocked: Tensor | None = None,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a matrix of numbers as labelled cells, darker for larger; −∞ and ``blocked`` cells are hatched.
+
+    Parameters
+    ----------
+    values
+        Two axes (row, column); any numbers, −∞ and NaN among them.
+    row_labels, column_labels
+        One name a row and a column.
+    blocked
+        Bool (row, column): cells to hatch besides those that hold −∞.
+    title, xlabel, ylabel
+        Text around the cells.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        ``values`` is not a matrix of as many rows and columns as there are labels.
+
+    Examples
+    --------
+    >>> axes = show_matrix(torch.eye(2), "ab", "xy", title="identity")
+    >>> [text.get_text() for text in axes.texts]
+    ['1', '0', '0', '1']
+    """
+    values = values.detach().double().cpu()
+    hatched = torch.isneginf(values)
+    if blocked is not None:
+        hatched = hatched | blocked.cpu()
+    visible = values[values.isfinite() & ~hatched]
+    low, high = (visible.min(), visible.max()) if visible.numel() else (values.new_tensor(0), values.new_tensor(1))
+    shades = ((values - low) / (high - low).clamp(min=1e-12)).nan_to_num(0, 0, 0).clamp(0, 1)
+    texts = [[_number(number) for number in row] for row in values.tolist()]
+    axes = _cells(texts, shades, hatched, row_labels, column_labels, title, ax)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return axes
+
+
+def show_letters(
+    texts: Sequence[Sequence[str]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a matrix of letters as labelled cells; the cells that read ``"0"`` are hatched.
+
+    Examples
+    --------
+    >>> axes = show_letters([["$e_{aa}$", "0"]], "a", "ab")
+    >>> len(axes.patches)  # the hatched ones
+    1
+    """
+    nothing = torch.tensor([[text == "0" for text in row] for row in texts])
+    axes = _cells(texts, 0.3 * (~nothing).double(), nothing, row_labels, column_labels, title, ax)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return axes
+
+
+def show_steps(
+    steps: Steps,
+    query_tokens: Sequence[str],
+    key_tokens: Sequence[str] | None = None,
+    *,
+    batch: int = 0,
+    head: int = 0,
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Draw one attention in a row: scores, masked scores, weights, output.
+
+    Parameters
+    ----------
+    steps
+        What `attend` returned, of any rank.
+    query_tokens, key_tokens
+        The names on the axes; the keys default to the query's tokens.
+    batch, head
+        Which sample and which head to draw, where the steps have those axes.
+    axes
+        Four Axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    list of Axes
+        One for each of the four steps.
+
+    Raises
+    ------
+    ValueError
+        Not four Axes, or steps of other lengths than the tokens.
+
+    Examples
+    --------
+    >>> from attnmask import attend, causal, four_tokens
+    >>> four = four_tokens()
+    >>> steps = attend(four.query, four.key, four.value, causal())
+    >>> [axes.get_title() for axes in show_steps(steps, four.tokens)]
+    ['scores', 'masked scores', 'weights', 'output']
+    """
+    key_tokens = query_tokens if key_tokens is None else key_tokens
+    matrices = {name.replace("_", " "): _slice(step, batch, head) for name, step in steps._asdict().items()}
+    width = matrices["output"].shape[-1]
+    if axes is None:
+        axes = _row([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4)
+    if len(axes) != len(matrices):
+        raise ValueError(complaint("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size"))
+    blocked = torch.isneginf(matrices["masked scores"])
+    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
+        if name == "output":
+            columns = [f"v{i}" for i in range(width)]
+            show_matrix(matrix, query_tokens, columns, title=name, xlabel="width of value", ax=ax)
+        else:
+            hatched = None if name == "scores" else blocked
+            show_matrix(matrix, query_tokens, key_tokens, blocked=hatched, title=name, xlabel="key", ax=ax)
+    axes[0].set_ylabel("query")
+    return list(axes)
+
+
+def compare(
+    results: Mapping[str, Mask | Steps | Tensor],
+    query_tokens: Sequence[str],
+    key_tokens: Sequence[str] | None = None,
+    *,
+    batch: int = 0,
+    head: int = 0,
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Draw several results side by side, each under its name: masks, the weights of steps, or matrices.
+
+    Parameters
+    ----------
+    results
+        Name to `Mask`, to `Steps` (their weights are drawn), to a bool mask of four
+        axes, or to a matrix of numbers (query, key).
+    query_tokens, key_tokens, batch, head, axes
+        As for `show_steps`; one Axes a result.
+
+    Returns
+    -------
+    list of Axes
+
+    Raises
+    ------
+    ValueError
+        No result, or another number of Axes than results.
+
+    Examples
+    --------
+    >>> from attnmask import causal, everything
+    >>> both = compare({"none": everything(), "causal": causal()}, "abcD")
+    >>> [axes.get_title() for axes in both]
+    ['none', 'causal']
+    """
+    key_tokens = query_tokens if key_tokens is None else key_tokens
+    if not results:
+        raise ValueError(complaint("at least one result to draw", "none", "an empty dict"))
+    if axes is None:
+        axes = _row([len(key_tokens)] * len(results), [len(query_tokens)] * len(results))
+    if len(axes) != len(results):
+        raise ValueError(
+            complaint("as many Axes as results", f"{len(axes)} for {len(results)}", "a subplot grid of another size")
+        )
+    for ax, (name, result) in zip(axes, results.items(), strict=True):
+        if isinstance(result, Steps):
+            weights, blocked = (_slice(s, batch, head) for s in (result.weights, result.masked_scores))
+            show_matrix(
+                weights, query_tokens, key_tokens, blocked=torch.isneginf(blocked), title=name, xlabel="key", ax=ax
+            )
+        elif isinstance(result, Tensor) and result.dtype != torch.bool:
+            show_matrix(_slice(result, batch, head), query_tokens, key_tokens, title=name, xlabel="key", ax=ax)
+        else:
+            show_mask(result, query_tokens, key_tokens, batch=batch, head=head, title=name, ax=ax)
+            ax.set_ylabel("")
+    axes[0].set_ylabel("query")
+    return list(axes)
+
+
+# ---- one drawing for all of them --------------------------------------------------
+
+
+def _cells(
+    texts: Sequence[Sequence[str]],
+    shades: Tensor,
+    hatched: Tensor,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str,
+    ax: Axes | None,
+) -> Axes:
+    """Draw a grid of cells: a shade from 0 (light) to 1 (dark), a hatch where blocked, a text in each."""
+    rows, columns = len(row_labels), len(column_labels)
+    if shades.shape != (rows, columns):
+        raise ValueError(
+            complaint(
+                f"a matrix of {rows} rows and {columns} columns, as there are labels",
+                f"shape {tuple(shades.shape)}",
+                "the tokens of another sequence, or an axis too many",
+            )
+        )
+    with rc_context(_STYLE):
+        ax = _row([columns], [rows])[0] if ax is None else ax
+        ax.imshow(shades.numpy(), cmap="Blues", vmin=0, vmax=1.2, aspect="equal")
+        for row, column in product(range(rows), range(columns)):
+            behind: dict[str, Any] = {}
+            if hatched[row, column]:
+                place = (column - 0.5, row - 0.5)
+                ax.add_patch(Rectangle(place, 1, 1, facecolor=_BLOCKED, edgecolor=_HATCH, hatch="////", linewidth=0))
+                behind = {"bbox": {"boxstyle": "round,pad=0.15", "facecolor": _BLOCKED, "edgecolor": "none"}}
+            if texts[row][column]:
+                ink = _GROUND if shades[row, column] > 0.65 and not behind else _INK
+                ax.text(column, row, texts[row][column], ha="center", va="center", color=ink, fontsize=9.5, **behind)
+        for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
+            axis.set_ticks(range(len(labels)), labels=list(labels))
+            axis.set_ticks([edge - 0.5 for edge in range(len(labels) + 1)], minor=True)
+        ax.grid(which="minor", color=_HATCH, linewidth=0.6)
+        ax.tick_params(which="both", length=0)
+        ax.set_title(title)
+    return ax
+
+
+def _row(columns: Sequence[int], rows: Sequence[int]) -> list[Axes]:
+    """Make a new figure with one Axes for each grid of cells, side by side, every cell of one size."""
+    with rc_context(_STYLE):
+        size = (_CELL * sum(columns) + 0.75 * len(columns) + 0.2, _CELL * max(rows) + 0.95)
+        _, axes = plt.subplots(1, len(columns), figsize=size, width_ratios=columns, squeeze=False, layout="compressed")
+    return list(axes[0])
+
+
+def _number(number: float) -> str:
+    """Write a number so that it fits a cell: −∞, an integer as it is, else two decimals."""
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    text = f"{number:.2f}" if not number.is_integer() else f"{number:.0f}"
+    return text.replace("-", "−")
+
+
+def _slice(tensor: Tensor, batch: int, head: int) -> Tensor:
+    """Pick one (row, column) matrix out of a tensor of rank 2, 3 (batch first) or 4."""
+    return tensor[{2: (), 3: (batch,), 4: (batch, head)}[tensor.dim()]].detach().double().cpu()
+
+
+def _one_matrix(mask: Mask | Tensor, query_len: int, key_len: int, batch: int, head: int) -> Tensor:
+    """Return one sample's and one head's answers as a bool tensor (query, key)."""
+    mask = mask if isinstance(mask, Mask) else from_dense(mask)
+    batch_size, heads = (max(index + 1, held) for index, held in ((batch, mask.batch), (head, mask.heads)))
+    dense = mask.dense(query_len, key_len, batch=batch_size, heads=heads, device="cpu")
+    return dense.expand(batch_size, heads, query_len, key_len)[batch, head]
