@@ -327,7 +327,8 @@ class Mask:
         answer = self(*grids).to(grids[0].device)
         answer = answer.reshape((1,) * (4 - answer.dim()) + answer.shape)
         full = torch.Size(len(axis) for axis in axes)
-        if any(size not in (1, whole) for size, whole in zip(answer.shape, full, strict=True)):
+        fits = answer.dim() == 4 and all(size in (1, whole) for size, whole in zip(answer.shape, full, strict=True))
+        if not fits:
             raise ValueError(
                 complaint(
                     f"the rule of {self!r} to answer pair by pair, within shape {tuple(full)}",

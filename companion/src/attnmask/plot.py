@@ -5,7 +5,7 @@ colour-blindness; the ground is opaque, so that they survive a dark page.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -85,7 +85,7 @@ def show_mask(
     allowed = _one_matrix(mask, len(query_tokens), len(key_tokens), batch, head)
     title = (repr(mask) if isinstance(mask, Mask) else "mask") if title is None else title
     texts = [[""] * len(key_tokens)] * len(query_tokens)
-    axes = _cells(texts, 0.5 * allowed.double(), ~allowed, query_tokens, key_tokens, title, ax)
+    axes = _cells(texts, 0.65 * allowed.double(), ~allowed, query_tokens, key_tokens, title, ax)
     axes.set(xlabel="key", ylabel="query")
     return axes
 
@@ -163,7 +163,7 @@ def show_letters(
     1
     """
     nothing = torch.tensor([[text == "0" for text in row] for row in texts])
-    axes = _cells(texts, 0.3 * (~nothing).double(), nothing, row_labels, column_labels, title, ax)
+    axes = _cells(texts, 0.35 * (~nothing).double(), nothing, row_labels, column_labels, title, ax)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return axes
 
@@ -175,7 +175,7 @@ def show_steps(
     *,
     batch: int = 0,
     head: int = 0,
-    axes: Sequence[Axes] | None = None,
+    axes: Iterable[Axes] | None = None,
 ) -> list[Axes]:
     """Draw one attention in a row: scores, masked scores, weights, output.
 
@@ -211,8 +211,7 @@ def show_steps(
     key_tokens = query_tokens if key_tokens is None else key_tokens
     matrices = {name.replace("_", " "): _slice(step, batch, head) for name, step in steps._asdict().items()}
     width = matrices["output"].shape[-1]
-    if axes is None:
-        axes = _row([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4)
+    axes = list(_row([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4) if axes is None else axes)
     if len(axes) != len(matrices):
         raise ValueError(complaint("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size"))
     blocked = torch.isneginf(matrices["masked scores"])
@@ -224,7 +223,7 @@ def show_steps(
             hatched = None if name == "scores" else blocked
             show_matrix(matrix, query_tokens, key_tokens, blocked=hatched, title=name, xlabel="key", ax=ax)
     axes[0].set_ylabel("query")
-    return list(axes)
+    return axes
 
 
 def compare(
@@ -234,7 +233,7 @@ def compare(
     *,
     batch: int = 0,
     head: int = 0,
-    axes: Sequence[Axes] | None = None,
+    axes: Iterable[Axes] | None = None,
 ) -> list[Axes]:
     """Draw several results side by side, each under its name: masks, the weights of steps, or matrices.
 
@@ -265,8 +264,8 @@ def compare(
     key_tokens = query_tokens if key_tokens is None else key_tokens
     if not results:
         raise ValueError(complaint("at least one result to draw", "none", "an empty dict"))
-    if axes is None:
-        axes = _row([len(key_tokens)] * len(results), [len(query_tokens)] * len(results))
+    count = len(results)
+    axes = list(_row([len(key_tokens)] * count, [len(query_tokens)] * count) if axes is None else axes)
     if len(axes) != len(results):
         raise ValueError(
             complaint("as many Axes as results", f"{len(axes)} for {len(results)}", "a subplot grid of another size")
@@ -283,7 +282,7 @@ def compare(
             show_mask(result, query_tokens, key_tokens, batch=batch, head=head, title=name, ax=ax)
             ax.set_ylabel("")
     axes[0].set_ylabel("query")
-    return list(axes)
+    return axes
 
 
 # ---- one drawing for all of them --------------------------------------------------
@@ -310,7 +309,7 @@ def _cells(
         )
     with rc_context(_STYLE):
         ax = _row([columns], [rows])[0] if ax is None else ax
-        ax.imshow(shades.numpy(), cmap="Blues", vmin=0, vmax=1.2, aspect="equal")
+        ax.imshow(shades.numpy(), cmap="Blues", vmin=0, vmax=1.55, aspect="equal")  # never too dark for the ink
         for row, column in product(range(rows), range(columns)):
             behind: dict[str, Any] = {}
             if hatched[row, column]:
@@ -318,8 +317,7 @@ def _cells(
                 ax.add_patch(Rectangle(place, 1, 1, facecolor=_BLOCKED, edgecolor=_HATCH, hatch="////", linewidth=0))
                 behind = {"bbox": {"boxstyle": "round,pad=0.15", "facecolor": _BLOCKED, "edgecolor": "none"}}
             if texts[row][column]:
-                ink = _GROUND if shades[row, column] > 0.65 and not behind else _INK
-                ax.text(column, row, texts[row][column], ha="center", va="center", color=ink, fontsize=9.5, **behind)
+                ax.text(column, row, texts[row][column], ha="center", va="center", color=_INK, fontsize=9.5, **behind)
         for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
             axis.set_ticks(range(len(labels)), labels=list(labels))
             axis.set_ticks([edge - 0.5 for edge in range(len(labels) + 1)], minor=True)

@@ -1,0 +1,299 @@
+"""Every bad input and the sentence it meets: what was expected, what came, the likely cause."""
+
+import pytest
+import torch
+
+from attnmask import (
+    Mask,
+    attend,
+    causal,
+    default_device,
+    documents,
+    everything,
+    from_dense,
+    graph,
+    padding,
+    per_head,
+    plot,
+    prefix,
+    sliding_window,
+    symbolic,
+)
+
+pytestmark = pytest.mark.usefixtures("as_installed")
+
+INF = float("inf")
+KEEP = torch.tensor([[True, True, False], [True, False, False]])  # (batch, key) = (2, 3)
+CUBE = torch.ones(2, 3, 3, dtype=torch.bool)
+IDS = torch.tensor([[5, 6, 0], [7, 0, 0]])
+TOKEN = torch.randn(2, 3, 4)  # (batch, token, d)
+HEADS = torch.randn(2, 2, 3, 4)  # (batch, head, token, d)
+
+
+def attend_with(mask, token=TOKEN):
+    return attend(token, token, token, mask)
+
+
+CASES = {
+    # ---- padding: rank, dtype, polarity
+    "zeros and ones as integers": (
+        lambda: padding(KEEP.int()),
+        "keep to be a bool tensor, True = may attend, of shape (batch, key)",
+        "an int32 tensor of shape (2, 3)",
+        "a mask of zeros and ones; if 1 means 'may attend' write mask.bool(), if 1 means 'blocked' write ~mask.bool()",
+    ),
+    "zeros and ones as floats": (
+        lambda: padding(KEEP.float()),
+        "keep to be a bool tensor",
+        "a float32 tensor of shape (2, 3)",
+        "a mask of zeros and ones",
+    ),
+    "an additive mask": (
+        lambda: padding(torch.zeros(2, 3).masked_fill(~KEEP, -INF)),
+        "keep to be a bool tensor",
+        "a float32 tensor of shape (2, 3)",
+        "an additive mask (0 = attend, a large negative number = blocked); compare it: mask == 0",
+    ),
+    "token ids": (lambda: padding(IDS), "keep to be a bool tensor", "an int64 tensor", "ids != pad_id"),
+    "a list": (lambda: padding([[True]]), "keep to be a bool tensor", "[[True]] (list)", "torch.tensor(...) makes one"),
+    "keep of one sample": (
+        lambda: padding(KEEP[0]),
+        "of shape (batch, key)",
+        "a bool tensor of shape (3,)",
+        "one sample without its batch axis; add it with keep[None]",
+    ),
+    "keep of three axes": (lambda: padding(CUBE), "(batch, key)", "of shape (2, 3, 3)", "wrap it in graph(...)"),
+    "keep of four axes": (lambda: padding(CUBE[None]), "(batch, key)", "(1, 2, 3, 3)", "wrap it in from_dense(...)"),
+    # ---- the other constructors
+    "graph of one axis": (lambda: graph(KEEP[0]), "(query, key) or (batch, query, key)", "of shape (3,)", "one sample"),
+    "graph of zeros and ones": (lambda: graph(torch.eye(3)), "a bool tensor", "a float32", "zeros and ones"),
+    "dense of two axes": (
+        lambda: from_dense(KEEP),
+        "of shape (batch, head, query, key)",
+        "of shape (2, 3)",
+        "a (batch, key) padding matrix; wrap it in padding(...)",
+    ),
+    "dense of three axes": (lambda: from_dense(CUBE), "(batch, head, query, key)", "(2, 3, 3)", "graph(...)"),
+    "document ids as floats": (
+        lambda: documents(IDS.float()),
+        "ids to be an integer",
+        "float32",
+        "integers were meant",
+    ),
+    "document ids of one sample": (lambda: documents(IDS[0]), "(batch, token)", "(3,)", "ids[None]"),
+    "a mask for position ids": (lambda: causal(position_ids=KEEP), "an integer tensor", "a bool", "a mask or an embed"),
+    "a negative offset": (lambda: causal(-1), "offset to be 0 or more", "-1", "a sign slip"),
+    "a negative window to the left": (lambda: sliding_window(-1), "left to be 0 or more", "-1", "a sign slip"),
+    "a negative window to the right": (lambda: sliding_window(1, -2), "right to be 0 or more", "-2", "a sign slip"),
+    "a window of half a token": (lambda: sliding_window(1.5), "left to be an integer", "1.5 (float)", "a float"),
+    "a negative cache": (lambda: causal().after(-2), "cached to be 0 or more", "-2", "a sign slip"),
+    "a negative prefix": (lambda: prefix(-1), "lengths to be 0 or more", "-1", "a sign slip"),
+    "one negative prefix": (lambda: prefix(torch.tensor([2, -1])), "every one of lengths", "-1", "a sign slip"),
+    "prefix lengths of two axes": (lambda: prefix(IDS), "of shape (batch)", "(2, 3)", "an axis too few or too many"),
+    "no mask for any head": (lambda: per_head([]), "one mask for each head", "none", "an empty list"),
+    "a tensor for a head": (lambda: per_head([KEEP]), "masks that are the same", "a bool tensor", "one Mask for each"),
+    "heads within heads": (
+        lambda: per_head([per_head([causal(), everything()])]),
+        "masks that are the same in every head",
+        "per_head([causal(), everything()])",
+        "a per_head mask inside the list",
+    ),
+    # ---- joining and asking
+    "a tensor after &": (lambda: causal() & KEEP, "a Mask on both sides of &", "a bool tensor of shape (2, 3)", "wrap"),
+    "a tensor before &": (
+        lambda: KEEP & causal(),
+        "a Mask on both sides of &",
+        "a bool tensor of shape (2, 3)",
+        "wrap",
+    ),
+    "a tensor after |": (lambda: causal() | KEEP, "a Mask on both sides of |", "a bool tensor", "wrap"),
+    "`and` between masks": (
+        lambda: causal() and padding(KEEP),
+        "masks joined by &, | and ~",
+        "the truth value of causal()",
+        "`and`, `or` or `not` between masks, which would silently drop one of them",
+    ),
+    "two batches": (
+        lambda: padding(KEEP) & padding(KEEP.repeat(2, 1)),
+        "two masks of one batch",
+        "2 in padding(keep[2, 3]) and 4 in padding(keep[4, 3])",
+        "two different sets of token ids",
+    ),
+    "two lengths": (lambda: padding(KEEP) | padding(KEEP[:, :2]), "one key_len", "3 in padding", "two different sets"),
+    "another key length": (
+        lambda: padding(KEEP).dense(4),
+        "key_len=3, as padding(keep[2, 3]) holds",
+        "key_len=4",
+        "key_len was left out (it defaults to query_len)",
+    ),
+    "another query length": (lambda: documents(IDS).dense(2, 3), "query_len=3", "query_len=2", "other token ids"),
+    "another batch": (lambda: padding(KEEP).dense(3, batch=5), "batch=2", "batch=5", "other token ids"),
+    "other heads": (lambda: per_head([causal()] * 2).dense(3, heads=3), "heads=2", "heads=3", "other token ids"),
+    "a negative length": (lambda: causal().dense(-1), "query_len to be 0 or more", "-1", "a sign slip"),
+    "a cache beyond the table": (lambda: documents(IDS).after(3), "fewer than 3 cached keys", "3", "cached and new"),
+    "a key beyond the table": (
+        lambda: padding(KEEP).allows(0, 3),
+        "a key index from 0 and below 3",
+        "3",
+        "count from 0",
+    ),
+    "a negative query": (lambda: causal().allows(-1, 0), "a query index from 0", "-1", "do not wrap here"),
+    "the density of nothing": (lambda: causal().density(0), "at least one query and one key", "0 and 0", "an empty"),
+    "a rule that adds": (
+        lambda: Mask(lambda b, h, q, k: k - q, name="mine").dense(3),
+        "the rule of mine to answer with bools",
+        "an int64 tensor of shape (1, 1, 3, 3)",
+        "end the rule with a comparison",
+    ),
+    "a rule that slices": (
+        lambda: Mask(lambda b, h, q, k: KEEP[0][None, None, None, None, :], name="mine").dense(3),
+        "the rule of mine to answer pair by pair, within shape (1, 1, 3, 3)",
+        "a bool tensor of shape (1, 1, 1, 1, 3)",
+        "table[batch, key]",
+    ),
+    # ---- attend
+    "(batch, key) given to attend": (
+        lambda: attend_with(KEEP),
+        "a Mask, or a bool tensor of four axes (batch, head, query, key), True = may attend",
+        "a bool tensor of shape (2, 3)",
+        "two readings fit, (batch, key) and (query, key); say which: padding(mask) or graph(mask)",
+    ),
+    "(batch, query, key) given to attend": (
+        lambda: attend_with(CUBE),
+        "a bool tensor of four axes",
+        "a bool tensor of shape (2, 3, 3)",
+        "two readings fit, (batch, query, key) and (head, query, key); say which: mask[:, None] or mask[None]",
+    ),
+    "a float mask given to attend": (
+        lambda: attend_with(CUBE[:, None].float()),
+        "a bool tensor",
+        "float32",
+        "zeros and",
+    ),
+    "an additive mask given to attend": (
+        lambda: attend_with(torch.full((1, 1, 3, 3), -INF).triu(1)),
+        "a bool tensor of four axes",
+        "a float32 tensor",
+        "an additive mask",
+    ),
+    "keep of another batch": (
+        lambda: attend_with(padding(KEEP), torch.randn(3, 3, 4)),
+        "batch=2, as padding(keep[2, 3]) holds",
+        "batch=3",
+        "the mask was made from other token ids than the queries and keys",
+    ),
+    "keep of another length": (
+        lambda: attend_with(padding(KEEP), torch.randn(2, 5, 4)),
+        "key_len=3",
+        "key_len=5",
+        "the mask was made from other token ids",
+    ),
+    "a mask of samples for tokens without a batch": (
+        lambda: attend_with(padding(KEEP), torch.randn(3, 4)),
+        "(batch, head, query, key) = (1, 1, 3, 3)",
+        "padding(keep[2, 3]) of shape (2, 1, 1, 3)",
+        "made for another batch",
+    ),
+    "a mask of heads for tokens without heads": (
+        lambda: attend_with(per_head([causal()] * 2)),
+        "(batch, head, query, key) = (2, 1, 3, 3)",
+        "of shape (1, 2, 3, 3)",
+        "another number of heads",
+    ),
+    "a dense mask of another length": (
+        lambda: attend_with(torch.ones(1, 1, 3, 4, dtype=torch.bool)),
+        "(batch, head, query, key) = (2, 1, 3, 3)",
+        "a bool tensor of shape (1, 1, 3, 4)",
+        "another length",
+    ),
+    "token ids for query": (lambda: attend(IDS, IDS, IDS), "floating-point query", "query an int64", "embeddings"),
+    "five axes": (
+        lambda: attend_with(None, torch.randn(1, 1, 1, 3, 4)),
+        "rank 2, 3 or 4",
+        "(1, 1, 1, 3, 4)",
+        "head axis",
+    ),
+    "two ranks": (lambda: attend(HEADS, TOKEN, TOKEN), "all three of rank 2, 3 or 4", "key a float32", "head axis"),
+    "two batches of tokens": (lambda: attend(TOKEN, TOKEN[:1], TOKEN[:1]), "the same batch", "(1, 3, 4)", "two differ"),
+    "fewer key heads": (lambda: attend(HEADS, HEADS[:, :1], HEADS[:, :1]), "and heads", "(2, 1, 3, 4)", "repeat_inter"),
+    "two widths": (lambda: attend(TOKEN, TOKEN[..., :2], TOKEN), "the same width d", "(2, 3, 2)", "projections"),
+    "two lengths of key and value": (
+        lambda: attend(TOKEN, TOKEN, TOKEN[:, :2]),
+        "same length",
+        "(2, 2, 4)",
+        "sequence",
+    ),
+    "two dtypes": (
+        lambda: attend(TOKEN, TOKEN, TOKEN.double()),
+        "one dtype on one device",
+        "value a float64",
+        "half of",
+    ),
+    "two devices": (
+        lambda: attend(TOKEN, TOKEN, TOKEN.to("meta")),
+        "on one device",
+        "value on meta",
+        "half of the mod",
+    ),
+    "a misspelt choice": (
+        lambda: attend(TOKEN, TOKEN, TOKEN, causal(), empty_rows="zeros"),
+        'empty_rows to be "zero", "nan" or "error"',
+        "'zeros'",
+        "a spelling slip",
+    ),
+    # ---- letters and pictures
+    "a batch of letters": (lambda: symbolic.additive(padding(KEEP), 3), "one sample and one head", "(2, 1", "pick one"),
+    "values of another sequence": (
+        lambda: symbolic.output(symbolic.softmax(symbolic.scores("ab")), "abc"),
+        "one column of weights for each of 3 values",
+        "2 columns",
+        "another sequence",
+    ),
+    "labels of another sequence": (
+        lambda: plot.show_matrix(torch.eye(2), "abc", "ab"),
+        "a matrix of 3 rows and 2 columns, as there are labels",
+        "shape (2, 2)",
+        "the tokens of another sequence",
+    ),
+    "nothing to compare": (lambda: plot.compare({}, "ab"), "at least one result to draw", "none", "an empty dict"),
+    "too few Axes": (
+        lambda: plot.show_steps(attend_with(None), "abc", axes=[plot.plt.gca()]),
+        "four Axes, one a step",
+        "1",
+        "a subplot grid of another size",
+    ),
+    "Axes for other results": (
+        lambda: plot.compare({"one": causal()}, "ab", axes=[]),
+        "as many Axes as results",
+        "0 for 1",
+        "a subplot grid",
+    ),
+    "a mask picture of a matrix": (
+        lambda: plot.show_mask(torch.eye(2) > 0, "ab"),
+        "(batch, head, query, key)",
+        "(2, 2)",
+        "wrap it in padding",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_meets_a_sentence(name):
+    call, expected, got, cause = CASES[name]
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    sentence = str(caught.value)
+    assert sentence.startswith("Expected ")
+    wanted, rest = sentence.split("; got ", 1)
+    came, likely = rest.split(". Likely cause: ", 1)
+    assert expected in wanted
+    assert got in came
+    assert cause in likely
+
+
+def test_an_unknown_device_meets_a_sentence(monkeypatch):
+    monkeypatch.setenv("ATTNMASK_DEVICE", "abacus")
+    with pytest.raises(ValueError, match=r"Expected ATTNMASK_DEVICE to name a device .* got 'abacus'"):
+        default_device()
+    monkeypatch.setenv("ATTNMASK_DEVICE", "cpu")
+    assert default_device() == torch.device("cpu")

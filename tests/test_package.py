@@ -1,0 +1,81 @@
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+import attnmask
+
+SOURCE = Path(attnmask.__file__).parent
+COMPANION = Path(__file__).parents[1] / "companion"
+# Reading order: a module imports only from those before it.
+ORDER = ["_check", "_device", "masks", "attention", "walkthrough", "symbolic", "plot", "__init__"]
+
+
+def imports(module):
+    tree = ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.removeprefix("attnmask.") for name in names if name.startswith("attnmask.")}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_those_before_it(module):
+    assert imports(module) <= set(ORDER[: ORDER.index(module)])
+
+
+def test_the_reading_order_is_complete():
+    assert {path.stem for path in SOURCE.glob("*.py")} == set(ORDER)
+
+
+def lines_of_code(path):
+    """Count the lines that are neither blank, nor comment, nor docstring."""
+    text = path.read_text(encoding="utf-8")
+    documented = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            documented |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate(text.splitlines(), start=1)
+    return sum(bool(re.match(r"\s*[^#\s]", line)) and number not in documented for number, line in lines)
+
+
+def test_the_package_stays_small_enough_to_read():
+    assert sum(lines_of_code(path) for path in SOURCE.glob("*.py")) < 1500
+
+
+def test_importing_the_package_loads_neither_matplotlib_nor_sympy():
+    code = "import attnmask, sys; print({'matplotlib', 'sympy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_package_needs_four_libraries():
+    needed = {re.match(r"[\w-]+", line)[0] for line in requires("attnmask") if "extra ==" not in line}
+    assert needed == {"torch", "matplotlib", "sympy", "jaxtyping"}
+
+
+def test_the_readme_example_runs():
+    example = re.search(r"```python\n(.*?)```", (COMPANION / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("torch.Size([2, 4, 4])")
+    weights = [float(number) for number in re.findall(r"\d\.\d*", done.stdout)]
+    assert weights[2:] == [0, 0]
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
+
+
+def test_every_public_function_documents_itself():
+    for name in attnmask.__all__:
+        document = getattr(attnmask, name).__doc__
+        assert document, name
+        if name not in ("Steps", "FourTokens"):
+            assert ">>>" in document, name
+
+
+def test_the_four_tokens_are_the_ones_in_the_book():
+    four = attnmask.four_tokens()
+    assert four.tokens == ("a", "b", "c", "D")
+    # By hand: X = [101, 011, 110, 102] times the three weight matrices.
+    assert four.query.tolist() == [[0, 1], [2, 1], [0, 2], [1, 1]]
+    assert four.key.tolist() == [[0, 1], [2, 0], [0, -1], [1, 2]]
+    assert four.value.tolist() == [[1, 0], [0, 1], [-1, -1], [2, 1]]

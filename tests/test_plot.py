@@ -1,0 +1,131 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from attnmask import attend, causal, everything, four_tokens, padding, per_head, plot
+
+KEEP = torch.tensor([[True, True, True, False]])
+
+
+def cells(axes):
+    """The text of each cell, row by row, by where it stands."""
+    placed = {(round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in axes.texts}
+    return placed
+
+
+def hatched(axes):
+    """The cells under a hatch, as (row, column)."""
+    return {
+        (round(patch.get_y() + 0.5), round(patch.get_x() + 0.5))
+        for patch in axes.patches
+        if isinstance(patch, Rectangle) and patch.get_hatch()
+    }
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def colour_under(axes, row, column):
+    image = axes.images[0]
+    return image.cmap(image.norm(image.get_array()[row, column]))
+
+
+def test_exactly_the_blocked_pairs_are_hatched():
+    axes = plot.show_mask(causal() & padding(KEEP), "abcD")
+    assert hatched(axes) == {(q, k) for q in range(4) for k in range(4) if k > q or k == 3}
+
+
+def test_axes_name_the_tokens_and_say_which_is_the_query():
+    axes = plot.show_mask(causal(offset=1), "xy", "abc")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("query", "key")
+    assert axes.get_title() == "causal(offset=1)"
+
+
+def test_a_sample_and_a_head_can_be_picked():
+    keep = torch.tensor([[True, True], [True, False]])
+    assert hatched(plot.show_mask(padding(keep), "ab", batch=1)) == {(0, 1), (1, 1)}
+    assert hatched(plot.show_mask(per_head([everything(), causal()]), "ab", head=1)) == {(0, 1)}
+    assert hatched(plot.show_mask(causal(), "ab", batch=5, head=3)) == {(0, 1)}
+
+
+def test_steps_stand_in_a_row_and_hold_the_numbers():
+    four = four_tokens()
+    steps = attend(four.query, four.key, four.value, padding(KEEP))
+    scores, masked, weights, output = plot.show_steps(steps, four.tokens)
+    assert cells(scores)[2, 2] == "−1.41"  # -2 / sqrt(2)
+    assert not hatched(scores)
+    assert cells(masked)[0, 3] == "−∞"
+    assert hatched(masked) == hatched(weights) == {(row, 3) for row in range(4)}
+    assert cells(weights)[1, 3] == "0"
+    assert cells(output)[0, 0] == f"{steps.output[0, 0]:.2f}"
+    assert len({axes.get_position().y0 for axes in (scores, masked, weights)}) == 1
+
+
+def test_an_empty_row_reads_nan():
+    four = four_tokens()
+    steps = attend(four.query, four.key, four.value, ~everything(), empty_rows="nan")
+    assert set(cells(plot.show_steps(steps, four.tokens)[2]).values()) == {"nan"}
+
+
+def test_results_stand_side_by_side_whatever_they_are():
+    four = four_tokens()
+    steps = attend(four.query, four.key, four.value, causal())
+    drawn = plot.compare(
+        {"rule": causal(), "steps": steps, "dense": causal().dense(4), "numbers": torch.eye(4)}, "abcD"
+    )
+    assert [axes.get_title() for axes in drawn] == ["rule", "steps", "dense", "numbers"]
+    assert hatched(drawn[0]) == hatched(drawn[1]) == hatched(drawn[2]) != set()
+    assert cells(drawn[3])[0, 0] == "1"
+
+
+def test_pictures_go_on_the_axes_they_are_given():
+    _, given = plt.subplots(1, 4)
+    four = four_tokens()
+    steps = attend(four.query, four.key, four.value)
+    assert plot.show_mask(causal(), "ab", ax=given[0]) is given[0]
+    assert plot.show_matrix(torch.eye(2), "ab", "cd", ax=given[1]) is given[1]
+    assert plot.show_letters([["x", "0"]], "a", "bc", ax=given[2]) is given[2]
+    assert plot.show_steps(steps, "abcD", axes=given) == list(given)
+    assert plot.compare({"one": causal()}, "ab", axes=[given[3]]) == [given[3]]
+    assert len(plt.get_fignums()) == 1
+
+
+def test_letters_hatch_their_zeros():
+    axes = plot.show_letters([["$e_{aa}$", "0"], ["$e_{ba}$", "$e_{bb}$"]], "ab", "ab")
+    assert hatched(axes) == {(0, 1)}
+    assert cells(axes)[1, 1] == "$e_{bb}$"
+
+
+@pytest.mark.parametrize("values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4)])
+def test_every_number_stands_out_from_its_cell(values):
+    axes = plot.show_matrix(values, "abcd", "abcd")
+    for text in axes.texts:
+        row, column = round(text.get_position()[1]), round(text.get_position()[0])
+        assert contrast(text.get_color(), colour_under(axes, row, column)) >= 4.5
+        assert text.get_fontsize() >= 9
+
+
+def test_all_other_text_is_large_enough_and_dark_on_an_opaque_ground():
+    axes = plot.show_mask(causal(), "abcD")
+    labels = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    assert min(label.get_fontsize() for label in labels) >= 9
+    assert axes.figure.patch.get_alpha() in (None, 1)
+    assert all(contrast(label.get_color(), axes.figure.get_facecolor()) >= 7 for label in labels)
+
+
+def test_allowed_and_blocked_differ_in_greyscale():
+    axes = plot.show_mask(causal(), "ab")
+    blocked = next(patch for patch in axes.patches if patch.get_hatch())
+    assert contrast(colour_under(axes, 0, 0), blocked.get_facecolor()[:3]) >= 1.4
+    assert contrast(blocked.get_edgecolor()[:3], blocked.get_facecolor()[:3]) >= 2  # the hatch itself
