@@ -28,8 +28,8 @@ test: $(READY)
 		tests companion/src book
 
 notebooks: $(READY)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
-	$(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys metadata.language_info.version $(NOTEBOOKS)
+	$(BIN)/python tests/run_notebooks.py $(NOTEBOOKS)
+	$(BIN)/python tests/draw_cover.py
 
 lint: $(READY)
 	$(BIN)/ruff check $(CODE)

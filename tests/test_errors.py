@@ -262,6 +262,7 @@ CASES = {
         "1",
         "a subplot grid of another size",
     ),
+    "panels of unequal lists": (lambda: plot.panels([4, 4], [4]), "as many numbers", "1 and 2", "a grid left out"),
     "Axes for other results": (
         lambda: plot.compare({"one": causal()}, "ab", axes=[]),
         "as many Axes as results",

@@ -68,10 +68,17 @@ def test_latex_shows_both_subscripts_and_minus_infinity():
     assert r"\frac{a_{Q} \cdot a_{K}}{\sqrt{d_{k}}} & -\infty" in sympy.latex(masked)
 
 
+def test_letters_are_written_in_the_order_of_the_tokens():
+    row = symbolic.output(symbolic.weights("aD"), "aD")[0]
+    assert sympy.latex(row) == "A_{aa} a_{V} + A_{aD} D_{V}"
+
+
 @given(st.permutations("abcD"))
 def test_abbreviations_stand_for_the_exponentials(tokens):
     short = symbolic.abbreviate(symbolic.softmax(symbolic.scores(tokens)), tokens)
     first, last = tokens[0], tokens[-1]
-    row = [sympy.Symbol(f"e_{first}{token}", positive=True) for token in tokens]
-    assert short[0, 3] == row[3] / sum(row)
+    row = [f"e_{first}{token}" for token in tokens]
+    assert {letter.name for letter in short[0, 3].free_symbols} == set(row)
+    assert sympy.numer(short[0, 3]).name == row[3]
+    assert {term.name for term in sympy.denom(short[0, 3]).args} == set(row)
     assert not short.has(symbolic.product(first, last))

@@ -22,9 +22,6 @@ from attnmask.masks import Mask, from_dense
 
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 _STYLE: dict[Any, Any] = {
-    "figure.dpi": 144,
-    "figure.facecolor": _GROUND,
-    "savefig.facecolor": _GROUND,
     "axes.facecolor": _GROUND,
     "axes.titlesize": 11,
     "axes.labelsize": 10,
@@ -38,6 +35,44 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _INK,
 }
 _CELL = 0.55  # inches a cell is wide and high
+
+
+def panels(columns: Sequence[int], rows: Sequence[int]) -> list[Axes]:
+    """Make a new figure with one Axes for each grid of cells, side by side, every cell of one size.
+
+    Parameters
+    ----------
+    columns, rows
+        How many columns and rows of cells each grid will have, 1 or more.
+
+    Returns
+    -------
+    list of Axes
+
+    Raises
+    ------
+    ValueError
+        Not as many numbers of rows as of columns.
+
+    Examples
+    --------
+    >>> len(panels([4, 2], [4, 4]))
+    2
+    """
+    if len(columns) != len(rows) or not columns:
+        raise ValueError(
+            complaint(
+                "as many numbers of rows as of columns, one a grid",
+                f"{len(rows)} and {len(columns)}",
+                "a grid left out of one of the two lists",
+            )
+        )
+    size = (_CELL * sum(columns) + 0.75 * len(columns) + 0.2, _CELL * max(rows) + 0.95)
+    # Made outside rc_context: a notebook's backend, loaded here, would else forget that it is interactive.
+    figure = plt.figure(figsize=size, dpi=144, facecolor=_GROUND, layout="compressed")
+    with rc_context(_STYLE):
+        axes = figure.subplots(1, len(columns), width_ratios=columns, squeeze=False)
+    return list(axes[0])
 
 
 def show_mask(
@@ -211,7 +246,7 @@ def show_steps(
     key_tokens = query_tokens if key_tokens is None else key_tokens
     matrices = {name.replace("_", " "): _slice(step, batch, head) for name, step in steps._asdict().items()}
     width = matrices["output"].shape[-1]
-    axes = list(_row([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4) if axes is None else axes)
+    axes = list(panels([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4) if axes is None else axes)
     if len(axes) != len(matrices):
         raise ValueError(complaint("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size"))
     blocked = torch.isneginf(matrices["masked scores"])
@@ -265,7 +300,7 @@ def compare(
     if not results:
         raise ValueError(complaint("at least one result to draw", "none", "an empty dict"))
     count = len(results)
-    axes = list(_row([len(key_tokens)] * count, [len(query_tokens)] * count) if axes is None else axes)
+    axes = list(panels([len(key_tokens)] * count, [len(query_tokens)] * count) if axes is None else axes)
     if len(axes) != len(results):
         raise ValueError(
             complaint("as many Axes as results", f"{len(axes)} for {len(results)}", "a subplot grid of another size")
@@ -307,8 +342,8 @@ def _cells(
                 "the tokens of another sequence, or an axis too many",
             )
         )
+    ax = panels([columns], [rows])[0] if ax is None else ax
     with rc_context(_STYLE):
-        ax = _row([columns], [rows])[0] if ax is None else ax
         ax.imshow(shades.numpy(), cmap="Blues", vmin=0, vmax=1.55, aspect="equal")  # never too dark for the ink
         for row, column in product(range(rows), range(columns)):
             behind: dict[str, Any] = {}
@@ -325,14 +360,6 @@ def _cells(
         ax.tick_params(which="both", length=0)
         ax.set_title(title)
     return ax
-
-
-def _row(columns: Sequence[int], rows: Sequence[int]) -> list[Axes]:
-    """Make a new figure with one Axes for each grid of cells, side by side, every cell of one size."""
-    with rc_context(_STYLE):
-        size = (_CELL * sum(columns) + 0.75 * len(columns) + 0.2, _CELL * max(rows) + 0.95)
-        _, axes = plt.subplots(1, len(columns), figsize=size, width_ratios=columns, squeeze=False, layout="compressed")
-    return list(axes[0])
 
 
 def _number(number: float) -> str:

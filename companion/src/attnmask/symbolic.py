@@ -13,14 +13,16 @@ from attnmask.masks import Mask, graph
 d_k = Symbol("d_k", positive=True)
 
 
-class _DotProduct(Symbol):  # type: ignore[misc]  # SymPy ships no types
-    """A letter such as a_Q·b_K, with a LaTeX form that keeps both subscripts."""
+class _Letter(Symbol):  # type: ignore[misc]  # SymPy ships no types
+    """A letter of the walk-through, which sorts as a, b, c, D and keeps each subscript in LaTeX."""
+
+    def sort_key(self, order: object = None) -> object:
+        kind, (count, _), *rest = super().sort_key(order)
+        stem, _, subscript = self.name.swapcase().rpartition("_")  # D after c; A_aa before a_V
+        return kind, (count, (subscript + stem,)), *rest
 
     def _latex(self, printer: object) -> str:
-        query, key = (
-            factor.removesuffix(side) for factor, side in zip(self.name.split("·"), ("_Q", "_K"), strict=True)
-        )
-        return rf"{query}_{{Q}} \cdot {key}_{{K}}"
+        return r" \cdot ".join("{}_{{{}}}".format(*factor.split("_")) for factor in self.name.split("·"))
 
 
 # Every letter is declared real: only then does SymPy know that x + (-oo) is -oo and that exp(-oo) is 0.
@@ -30,7 +32,7 @@ def product(query: str, key: str) -> Symbol:
     >>> product("a", "D")
     a_Q·D_K
     """
-    return _DotProduct(f"{query}_Q·{key}_K", real=True)
+    return _Letter(f"{query}_Q·{key}_K", real=True)
 
 
 def value(token: str) -> Symbol:
@@ -39,7 +41,7 @@ def value(token: str) -> Symbol:
     >>> value("a")
     a_V
     """
-    return Symbol(f"{token}_V", real=True)
+    return _Letter(f"{token}_V", real=True)
 
 
 def products(query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | None = None) -> Matrix:
@@ -61,6 +63,18 @@ def scores(query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | Non
     Matrix([[a_Q·a_K/sqrt(d_k)]])
     """
     return products(query_tokens, key_tokens) / sympy.sqrt(d_k)
+
+
+def weights(query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | None = None) -> Matrix:
+    """Return the weights as letters of their own, (query, key): A_ab is the share that query a gives to key b.
+
+    >>> weights("ab")
+    Matrix([
+    [A_aa, A_ab],
+    [A_ba, A_bb]])
+    """
+    key_tokens = query_tokens if key_tokens is None else key_tokens
+    return Matrix([[_Letter(f"A_{query}{key}", real=True) for key in key_tokens] for query in query_tokens])
 
 
 def additive(mask: Mask | Tensor, query_len: int, key_len: int | None = None) -> Matrix:
@@ -152,7 +166,7 @@ def abbreviate(matrix: Matrix, query_tokens: Sequence[str] = "abcD", key_tokens:
     """
     key_tokens = query_tokens if key_tokens is None else key_tokens
     short = {
-        sympy.exp(product(query, key) / sympy.sqrt(d_k)): Symbol(f"e_{query}{key}", positive=True)
+        sympy.exp(product(query, key) / sympy.sqrt(d_k)): _Letter(f"e_{query}{key}", positive=True)
         for query in query_tokens
         for key in key_tokens
     }
