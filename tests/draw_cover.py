@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
+
 from attnmask import attend, causal, everything, four_tokens, padding, plot
 
 COVER = Path(__file__).parents[1] / "book" / "_static" / "cover.png"

@@ -1,6 +1,6 @@
 """Run notebooks in place and write them so that two runs differ in nothing: `make notebooks` calls this.
 
-    python tests/run_notebooks.py book/1-four-tokens/02-four-tokens.ipynb …
+python tests/run_notebooks.py book/1-four-tokens/02-four-tokens.ipynb …
 """
 
 import sys

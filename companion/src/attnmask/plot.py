@@ -23,10 +23,10 @@ from attnmask.masks import Mask, from_dense
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": _GROUND,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
     "font.size": 10,
     "hatch.linewidth": 0.8,
     "text.color": _INK,
@@ -34,16 +34,17 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-_CELL = 0.55  # inches a cell is wide and high
 
 
-def panels(columns: Sequence[int], rows: Sequence[int]) -> list[Axes]:
+def panels(columns: Sequence[int], rows: Sequence[int], *, cell: float = 0.55) -> list[Axes]:
     """Make a new figure with one Axes for each grid of cells, side by side, every cell of one size.
 
     Parameters
     ----------
     columns, rows
         How many columns and rows of cells each grid will have, 1 or more.
+    cell
+        How wide and high a cell is, in inches; numbers of two decimals need the default.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def panels(columns: Sequence[int], rows: Sequence[int]) -> list[Axes]:
                 "a grid left out of one of the two lists",
             )
         )
-    size = (_CELL * sum(columns) + 0.75 * len(columns) + 0.2, _CELL * max(rows) + 0.95)
+    size = (cell * sum(columns) + 0.45 * len(columns) + 0.2, cell * max(rows) + 0.85)
     # Made outside rc_context: a notebook's backend, loaded here, would else forget that it is interactive.
     figure = plt.figure(figsize=size, dpi=144, facecolor=_GROUND, layout="compressed")
     with rc_context(_STYLE):
@@ -352,7 +353,7 @@ def _cells(
                 ax.add_patch(Rectangle(place, 1, 1, facecolor=_BLOCKED, edgecolor=_HATCH, hatch="////", linewidth=0))
                 behind = {"bbox": {"boxstyle": "round,pad=0.15", "facecolor": _BLOCKED, "edgecolor": "none"}}
             if texts[row][column]:
-                ax.text(column, row, texts[row][column], ha="center", va="center", color=_INK, fontsize=9.5, **behind)
+                ax.text(column, row, texts[row][column], ha="center", va="center", color=_INK, fontsize=10, **behind)
         for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
             axis.set_ticks(range(len(labels)), labels=list(labels))
             axis.set_ticks([edge - 0.5 for edge in range(len(labels) + 1)], minor=True)
