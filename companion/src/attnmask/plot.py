@@ -20,6 +20,7 @@ from attnmask._check import complaint
 from attnmask.attention import Steps
 from attnmask.masks import Mask, from_dense
 
+_WEIGHTS = (0.0, 1.0)  # every picture of weights has this scale, so that they can be compared
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": _GROUND,
@@ -132,6 +133,7 @@ def show_matrix(
     column_labels: Sequence[str],
     *,
     blocked: Tensor | None = None,
+    limits: tuple[float, float] | None = None,
     title: str = "",
     xlabel: str = "",
     ylabel: str = "",
@@ -147,6 +149,8 @@ def show_matrix(
         One name a row and a column.
     blocked
         Bool (row, column): cells to hatch besides those that hold −∞.
+    limits
+        The values drawn lightest and darkest; default: the smallest and largest not hatched.
     title, xlabel, ylabel
         Text around the cells.
     ax
@@ -171,9 +175,9 @@ def show_matrix(
     hatched = torch.isneginf(values)
     if blocked is not None:
         hatched = hatched | blocked.cpu()
-    visible = values[values.isfinite() & ~hatched]
-    low, high = (visible.min(), visible.max()) if visible.numel() else (values.new_tensor(0), values.new_tensor(1))
-    shades = ((values - low) / (high - low).clamp(min=1e-12)).nan_to_num(0, 0, 0).clamp(0, 1)
+    visible = values[values.isfinite() & ~hatched].tolist()
+    low, high = limits or (min(visible, default=0.0), max(visible, default=1.0))
+    shades = ((values - low) / max(high - low, 1e-12)).nan_to_num(0, 1, 0).clamp(0, 1)
     texts = [[_number(number) for number in row] for row in values.tolist()]
     axes = _cells(texts, shades, hatched, row_labels, column_labels, title, ax)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -257,7 +261,10 @@ def show_steps(
             show_matrix(matrix, query_tokens, columns, title=name, xlabel="width of value", ax=ax)
         else:
             hatched = None if name == "scores" else blocked
-            show_matrix(matrix, query_tokens, key_tokens, blocked=hatched, title=name, xlabel="key", ax=ax)
+            limits = _WEIGHTS if name == "weights" else None
+            show_matrix(
+                matrix, query_tokens, key_tokens, blocked=hatched, limits=limits, title=name, xlabel="key", ax=ax
+            )
     axes[0].set_ylabel("query")
     return axes
 
@@ -308,9 +315,10 @@ def compare(
         )
     for ax, (name, result) in zip(axes, results.items(), strict=True):
         if isinstance(result, Steps):
-            weights, blocked = (_slice(s, batch, head) for s in (result.weights, result.masked_scores))
+            weights, scores = (_slice(step, batch, head) for step in (result.weights, result.masked_scores))
+            blocked = torch.isneginf(scores)
             show_matrix(
-                weights, query_tokens, key_tokens, blocked=torch.isneginf(blocked), title=name, xlabel="key", ax=ax
+                weights, query_tokens, key_tokens, blocked=blocked, limits=_WEIGHTS, title=name, xlabel="key", ax=ax
             )
         elif isinstance(result, Tensor) and result.dtype != torch.bool:
             show_matrix(_slice(result, batch, head), query_tokens, key_tokens, title=name, xlabel="key", ax=ax)
