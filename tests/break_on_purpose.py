@@ -21,13 +21,13 @@ FAULTS = {
     "flip the polarity": ("attention.py", "masked_fill(~allowed,", "masked_fill(allowed,"),
     "shift the diagonal up by one": (
         "masks.py",
-        "if offset else [], None, 0, position_ids)",
-        "if offset else [], None, 1, position_ids)",
+        '_band("causal", "", None, 0, position_ids)',
+        '_band("causal", "", None, 1, position_ids)',
     ),
     "shift the diagonal down by one": (
         "masks.py",
-        "if offset else [], None, 0, position_ids)",
-        "if offset else [], None, -1, position_ids)",
+        '_band("causal", "", None, 0, position_ids)',
+        '_band("causal", "", None, -1, position_ids)',
     ),
     "drop the padding": (
         "masks.py",

@@ -91,7 +91,7 @@ def everything_cases(sizes):
 @st.composite
 def causal_cases(draw, sizes):
     offset = draw(st.integers(0, 4))
-    return Case(causal(offset), lambda b, h, q, k: k <= q + offset, sizes)
+    return Case(causal(offset=offset), lambda b, h, q, k: k <= q + offset, sizes)
 
 
 @st.composite

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -135,6 +137,49 @@ def test_no_mask_means_everyone():
 def test_scale_replaces_one_over_root_d():
     query, key, value = random_inputs(Sizes(1, 1, 3, 3))
     torch.testing.assert_close(attend(query, key, value, scale=0.5).scores, query @ key.mT * 0.5)
+
+
+def test_half_precision_does_not_overflow_where_sdpa_does_not():
+    query = torch.full((4, 64), 60.0, dtype=torch.float16)
+    ours, theirs = attend(query, query, query).output, F.scaled_dot_product_attention(*[query[None, None]] * 3)[0, 0]
+    assert ours.isfinite().all()
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("mask", [None, everything(), causal()])
+def test_a_query_without_any_key_is_an_empty_row_whatever_the_mask(mask):
+    query, nothing = torch.zeros(1, 3, 4), torch.zeros(1, 0, 4)
+    assert attend(query, nothing, nothing, mask).output.shape == (1, 3, 4)
+    with pytest.raises(ValueError, match="empty row"):
+        attend(query, nothing, nothing, mask, empty_rows="error")
+
+
+def test_an_empty_batch_has_no_empty_row():
+    none = torch.zeros(0, 3, 4)
+    assert attend(none, none, none, ~everything(), empty_rows="error").output.shape == (0, 3, 4)
+
+
+COMPILED = """
+import torch, torch._dynamo.testing
+from attnmask import attend, causal, padding
+
+graphs = torch._dynamo.testing.CompileCounter()
+
+@torch.compile(backend=graphs, fullgraph=True)
+def compiled(x, keep):
+    return attend(x, x, x, causal() & padding(keep)).output
+
+for length in range(3, 12):
+    x, keep = torch.randn(2, length, 8), torch.arange(length) < torch.tensor([[2], [length]])
+    torch.testing.assert_close(compiled(x, keep), attend(x, x, x, causal() & padding(keep)).output)
+print(graphs.frame_count)
+"""
+
+
+def test_attend_compiles_once_for_all_lengths():
+    # In a process of its own: the run-time shape checks of this one cannot be compiled.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.stdout in ("1\n", "2\n"), done.stderr  # the first length, and one graph for all others
 
 
 def test_nothing_is_changed_in_place():

@@ -219,6 +219,35 @@ def test_a_mask_does_not_follow_later_changes_of_its_tensor():
         mask.batch = 2
 
 
+def test_writing_into_an_answer_does_not_reach_the_mask():
+    table = torch.tensor([[True, True]])
+    for mask in (padding(table), from_dense(table[None, None]), graph(table)):
+        mask.dense(1, 2).zero_()
+        mask(0, 0, 0, 1).fill_(False)
+        mask.dense(1, 2)[..., :1].zero_()
+        assert mask.dense(1, 2).all(), mask
+    one = padding(torch.tensor([[True]]))
+    one.dense(1).zero_()
+    assert one.allows(0, 0)
+
+
+def test_an_empty_batch_gives_an_empty_answer():
+    assert padding(torch.zeros(0, 3, dtype=torch.bool)).dense(3).shape == (0, 1, 1, 3)
+
+
+def test_a_rule_of_ones_own_is_compared_on_the_heads_asked_for():
+    second_head = Mask(lambda batch, head, query, key: head == 1)
+    assert second_head.same_as(~everything(), 3)  # asked for one head only
+    assert not second_head.same_as(~everything(), 3, heads=2)
+    assert second_head.density(3, heads=4) == 0.25
+
+
+def test_many_heads_stay_flat():
+    mask = per_head([sliding_window(left) for left in range(300)])
+    assert mask.dense(2).shape == (1, 300, 2, 2)
+    assert len(pickle.dumps(mask)) < 100_000
+
+
 def test_held_tensors_follow_the_device_of_the_indices():
     ids = torch.zeros(2, 3, dtype=torch.long)
     elsewhere = [torch.zeros(1, dtype=torch.long, device="meta")] * 4
@@ -266,7 +295,7 @@ def test_repr_reads_as_it_was_written():
         "(~causal()).after(2)",
         "padding(keep[2, 5]).T",
         "per_head([causal(), sliding_window(2, 1)]) & everything()",
-        "causal(offset=1, position_ids=[2, 5])",
+        "causal(position_ids=ids[2, 5]).after(1)",
         "prefix(lengths[2])",
         "graph(allowed[2, 5])",
         "from_dense(allowed[1, 1, 2, 5])",

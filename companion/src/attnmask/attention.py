@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnmask._check import complaint, describe, non_bool_cause
-from attnmask.masks import Mask
+from attnmask._check import complaint, describe, not_a_mask_cause
+from attnmask.masks import Mask, everything, fits
 
 
 class Steps(NamedTuple):
@@ -47,13 +47,14 @@ def attend(
     Parameters
     ----------
     query, key, value
-        Floating point, all of one dtype, device and rank: (token, d),
-        (batch, token, d) or (batch, head, token, d).
+        Floating point and finite, all of one dtype, device and rank: (token, d),
+        (batch, token, d) or (batch, head, token, d). A NaN in the *value* of a
+        blocked key still reaches the output, since 0 times NaN is NaN.
     mask
         Who may attend to whom: a `Mask`, or a bool tensor of exactly four axes
         (batch, head, query, key), each full or 1, True = may attend. None = everyone.
     scale
-        What the products are multiplied by; default 1 / sqrt(d).
+        What the products are multiplied by, one finite number; default 1 / sqrt(d).
     empty_rows
         What a query with no key to look at gets: ``"zero"`` weights and output,
         with zero gradients; ``"nan"``, which is what the formula gives; or ``"error"``.
@@ -86,15 +87,15 @@ def attend(
     if empty_rows not in ("zero", "nan", "error"):
         raise ValueError(complaint('empty_rows to be "zero", "nan" or "error"', repr(empty_rows), "a spelling slip"))
 
-    scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if mask is None:
-        weights = scores.softmax(dim=-1)
-        return Steps(scores, scores, weights, weights @ value)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise ValueError(complaint("scale to be one finite number", describe(scale), "a tensor, or a division by zero"))
 
-    allowed = _allowed(mask, scores)
+    scores = (query * scale) @ key.mT  # scaled first: in half precision the product alone can overflow
+    allowed = _allowed(everything() if mask is None else mask, scores)
     masked_scores = scores.masked_fill(~allowed, -torch.inf)
-    empty = ~allowed.any(dim=-1, keepdim=True)
-    if empty_rows == "error" and bool(empty.any()):
+    empty = ~allowed.expand(*allowed.shape[:-1], scores.shape[-1]).any(dim=-1, keepdim=True)
+    if empty_rows == "error" and bool(empty.expand(*scores.shape[:-1], 1).any()):
         where = tuple(empty.expand(*scores.shape[:-1], 1).nonzero()[0, :-1].tolist())
         raise ValueError(
             complaint(
@@ -122,7 +123,7 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
     else:
         allowed = _check_dense(mask, scores)
     full = (batch, heads, query_len, key_len)
-    if any(size not in (1, whole) for size, whole in zip(allowed.shape, full, strict=True)):
+    if not fits(allowed.shape, full):
         raise ValueError(
             complaint(
                 f"a mask of shape (batch, head, query, key) = {full}, each axis full or 1",
@@ -138,53 +139,48 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
 def _check_dense(mask: Tensor, scores: Tensor) -> Tensor:
     wanted = "a Mask, or a bool tensor of four axes (batch, head, query, key), True = may attend"
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(complaint(wanted, describe(mask), non_bool_cause(mask)))
-    readings = {
-        2: "two readings fit, (batch, key) and (query, key); say which: padding(mask) or graph(mask)",
-        3: "two readings fit, (batch, query, key) and (head, query, key); say which: mask[:, None] or mask[None]",
-    }
+        raise TypeError(complaint(wanted, describe(mask), not_a_mask_cause(mask)))
     if mask.dim() != 4:
-        raise ValueError(
-            complaint(wanted, describe(mask), readings.get(mask.dim(), "an axis was lost or added on the way"))
-        )
+        raise ValueError(complaint(wanted, describe(mask), not_a_mask_cause(mask)))
     return mask.to(scores.device)
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Raise unless query, key and value fit each other."""
-    named = {"query": query, "key": key, "value": value}
-    got = ", ".join(f"{name} {describe(tensor)}" for name, tensor in named.items())
-    if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in named.values()):
-        raise TypeError(
-            complaint("floating-point query, key and value", got, "token ids where their embeddings were meant")
+    for tensor in (query, key, value):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise TypeError(
+                complaint(
+                    "floating-point query, key and value",
+                    describe(tensor),
+                    "token ids where their embeddings were meant",
+                )
+            )
+    if not (query.dtype == key.dtype == value.dtype and query.device == key.device == value.device):
+        got = ", ".join(
+            f"{name} {describe(tensor)} on {tensor.device}"
+            for name, tensor in (("query", query), ("key", key), ("value", value))
         )
-    if len({(tensor.dtype, tensor.device) for tensor in named.values()}) > 1:
-        devices = ", ".join(f"{name} on {tensor.device}" for name, tensor in named.items())
         raise TypeError(
             complaint(
                 "query, key and value of one dtype on one device",
-                f"{got} ({devices})",
+                got,
                 "half of the model was moved or cast and the other half was not",
             )
         )
-    causes = {
-        "all three of rank 2, 3 or 4: (token, d), (batch, token, d) or (batch, head, token, d)": (
-            query.dim() in (2, 3, 4) and query.dim() == key.dim() == value.dim(),
-            "one of them lost its batch or head axis, or gained one",
-        ),
-        "query, key and value with the same batch and heads": (
-            query.shape[:-2] == key.shape[:-2] == value.shape[:-2],
-            "fewer key heads than query heads (repeat_interleave them first), or two different batches",
-        ),
-        "query and key of the same width d": (
-            query.shape[-1:] == key.shape[-1:],
-            "they come from projections of different widths",
-        ),
-        "key and value of the same length": (
-            key.shape[-2:-1] == value.shape[-2:-1],
-            "key and value were taken from different sequences",
-        ),
-    }
-    for expected, (fits, cause) in causes.items():
-        if not fits:
-            raise ValueError(complaint(expected, got, cause))
+    if not (query.dim() in (2, 3, 4) and query.dim() == key.dim() == value.dim()):
+        expected = "all three of rank 2, 3 or 4: (token, d), (batch, token, d) or (batch, head, token, d)"
+        cause = "one of them lost its batch or head axis, or gained one"
+    elif not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        expected = "query, key and value with the same batch and heads"
+        cause = "fewer key heads than query heads (repeat_interleave them first), or two different batches"
+    elif query.shape[-1] != key.shape[-1] or query.shape[-1] == 0:
+        expected = "query and key of the same width d, 1 or more"
+        cause = "they come from projections of different widths"
+    elif key.shape[-2] != value.shape[-2]:
+        expected = "key and value of the same length"
+        cause = "key and value were taken from different sequences"
+    else:
+        return
+    got = f"query {describe(query)}, key {describe(key)}, value {describe(value)}"
+    raise ValueError(complaint(expected, got, cause))

@@ -9,7 +9,7 @@ Each constructor is a line over them; the operators join them.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from attnmask._check import complaint, describe, non_bool_cause
+from attnmask._check import complaint, describe, not_a_mask_cause
 
 _INDEX = {"query_len": "query", "key_len": "key", "batch": "batch", "heads": "head"}
 Index = int | Tensor
@@ -39,7 +39,7 @@ class Mask:
     query_len, key_len
         The only lengths the rule's own tensors can answer for; None = any.
     name
-        What ``repr`` shows; by default the rule's own name.
+        What ``repr`` shows; by default what the rule says of itself.
 
     Raises
     ------
@@ -56,7 +56,9 @@ class Mask:
             [1, 0, 0],
             [1, 0, 1]], dtype=torch.int32)
 
-    A mask is also a FlexAttention ``mask_mod`` as it stands:
+    A mask is also a FlexAttention ``mask_mod`` as it stands. FlexAttention asks
+    index by index, so the batch, heads and lengths it is given are yours to get
+    right; with ``B=None`` it asks for sample 0 alone.
 
     >>> from torch.nn.attention.flex_attention import create_mask
     >>> dense = create_mask(causal(), 1, 1, 3, 3, device="cpu")
@@ -70,7 +72,15 @@ class Mask:
     query_len: int | None = None
     key_len: int | None = None
     name: str = ""
-    _binding: int = 3  # how tightly the name holds together: | is 0, & is 1, ~ is 2, the rest 3
+
+    def __post_init__(self) -> None:
+        if not callable(self.rule):
+            raise TypeError(
+                complaint("a rule: a function of (batch, head, query, key)", describe(self.rule), "a table; see graph")
+            )
+        for axis in _INDEX:
+            if getattr(self, axis) is not None:
+                _count(axis, getattr(self, axis))
 
     # ---- asking -----------------------------------------------------------------
 
@@ -80,7 +90,12 @@ class Mask:
         >>> causal()(0, 0, 1, 3)
         tensor(False)
         """
-        indices = (torch.as_tensor(index) for index in (batch, head, query, key))
+        indices = [torch.as_tensor(index) for index in (batch, head, query, key)]
+        for index in indices:
+            if index.is_floating_point() or index.dtype == torch.bool:
+                raise TypeError(
+                    complaint("integer indices", describe(index), "a mask or a score where a place was meant")
+                )
         answer = torch.as_tensor(self.rule(*indices))
         if answer.dtype != torch.bool:
             raise TypeError(
@@ -97,8 +112,8 @@ class Mask:
 
         Raises
         ------
-        ValueError
-            An index is negative, or beyond the tensors that the rule holds.
+        ValueError, TypeError
+            An index is negative, no integer, or beyond the tensors that the rule holds.
 
         Examples
         --------
@@ -108,15 +123,11 @@ class Mask:
         asked = {"query_len": query, "key_len": key, "batch": batch, "heads": head}
         for axis, index in asked.items():
             size = self._held(axis)
-            if index < 0 or (size is not None and index >= size):
-                end = "" if size is None else f" and below {size}"
+            if size is not None and _count(f"the {_INDEX[axis]} index", index) >= size:
                 raise ValueError(
-                    complaint(
-                        f"a {_INDEX[axis]} index from 0{end} for {self!r}",
-                        str(index),
-                        "indices count from 0, and negative ones do not wrap here",
-                    )
+                    complaint(f"a {_INDEX[axis]} index below {size} for {self!r}", f"{index}", "indices count from 0")
                 )
+            _count(f"the {_INDEX[axis]} index", index)
         return bool(self(batch, head, query, key))
 
     def dense(
@@ -147,8 +158,9 @@ class Mask:
 
         Raises
         ------
-        ValueError
-            A size differs from that of the tensors the rule holds.
+        ValueError, TypeError
+            A size differs from that of the tensors the rule holds, or is no count;
+            the rule does not answer pair by pair, or not with bools.
 
         Examples
         --------
@@ -158,10 +170,10 @@ class Mask:
         """
         key_len = query_len if key_len is None else key_len
         self._check_sizes(query_len=query_len, key_len=key_len, batch=batch, heads=heads)
-        return self._answer(batch, heads, range(query_len), range(key_len), device)
+        return self._answer(batch, heads, (0, query_len), key_len, device)
 
-    def density(self, query_len: int, key_len: int | None = None) -> float:
-        """Return the share of (query, key) pairs that may attend, from 0 to 1, over the batch and heads it holds.
+    def density(self, query_len: int, key_len: int | None = None, *, batch: int = 1, heads: int = 1) -> float:
+        """Return the share of pairs that may attend, from 0 to 1, over the batch and heads as in `dense`.
 
         Works through the queries in strips, so that no full matrix is held.
 
@@ -169,45 +181,50 @@ class Mask:
         0.625
         """
         key_len = query_len if key_len is None else key_len
-        self._check_sizes(query_len=query_len, key_len=key_len)
+        self._check_sizes(query_len=query_len, key_len=key_len, batch=batch, heads=heads)
         if query_len * key_len == 0:
             raise ValueError(
                 complaint("at least one query and one key", f"{query_len} and {key_len}", "an empty sequence")
             )
         allowed = 0.0
         for start in range(0, query_len, 512):
-            strip = range(start, min(start + 512, query_len))
-            answer = self._answer(1, 1, strip, range(key_len), None)
-            allowed += len(strip) * int(answer.sum()) / answer.numel()
+            stop = min(start + 512, query_len)
+            answer = self._answer(batch, heads, (start, stop), key_len, None)
+            allowed += (stop - start) * int(answer.sum()) / answer.numel()
         return allowed / query_len
 
-    def same_as(self, other: "Mask", query_len: int, key_len: int | None = None) -> bool:
-        """Say whether two masks answer alike for every pair at these lengths.
+    def same_as(
+        self, other: "Mask", query_len: int, key_len: int | None = None, *, batch: int = 1, heads: int = 1
+    ) -> bool:
+        """Say whether two masks answer alike for every pair at these lengths, batch and heads as in `dense`.
 
         ``==`` compares identity, as for functions.
 
         >>> causal().same_as(~causal().T | documents(torch.arange(4)[None]), 4)
         True
         """
-        batch, heads = max(self.batch, other.batch), max(self.heads, other.heads)
-        answers = [m.dense(query_len, key_len, batch=batch, heads=heads) for m in (self, other)]
+        if not isinstance(other, Mask):
+            raise TypeError(complaint("a Mask to compare with", describe(other), not_a_mask_cause(other)))
+        batch = _common("batch", self, other) if batch == 1 else batch
+        heads = _common("heads", self, other) if heads == 1 else heads
+        answers = [mask.dense(query_len, key_len, batch=batch, heads=heads) for mask in (self, other)]
         return bool((answers[0] == answers[1]).all())
 
     # ---- joining ----------------------------------------------------------------
 
     def __and__(self, other: "Mask") -> "Mask":
         """Allow the pairs that both masks allow."""
-        return self._join(other, operator.and_, "&", 1)
+        return self._join(other, "&")
 
     def __or__(self, other: "Mask") -> "Mask":
         """Allow the pairs that either mask allows."""
-        return self._join(other, operator.or_, "|", 0)
+        return self._join(other, "|")
 
     __rand__, __ror__ = __and__, __or__  # a tensor on the left gets the same sentence
 
     def __invert__(self) -> "Mask":
         """Allow exactly the pairs that this mask blocks."""
-        return replace(self, rule=_Not(self), name=f"~{self._inside(2)}", _binding=2)
+        return replace(self, rule=_Not(self), name="")
 
     @property
     def T(self) -> "Mask":
@@ -218,14 +235,7 @@ class Mask:
         >>> causal().T.allows(query=0, key=3)
         True
         """
-        return replace(
-            self,
-            rule=_Swapped(self),
-            query_len=self.key_len,
-            key_len=self.query_len,
-            name=f"{self._inside(3)}.T",
-            _binding=3,
-        )
+        return replace(self, rule=_Swapped(self), query_len=self.key_len, key_len=self.query_len, name="")
 
     def after(self, cached: int) -> "Mask":
         """Put the queries behind ``cached`` keys: query q asks as query q + cached (a KV cache).
@@ -249,7 +259,7 @@ class Mask:
                 [1, 1, 1, 1, 1]], dtype=torch.int32)
         """
         cached = _count("cached", cached)
-        if self.query_len is not None and cached >= self.query_len:
+        if self.query_len is not None and 0 < cached >= self.query_len:
             raise ValueError(
                 complaint(
                     f"fewer than {self.query_len} cached keys, as {self!r} holds {self.query_len} queries",
@@ -257,18 +267,15 @@ class Mask:
                     "a table that covers the new tokens only; give it cached and new tokens together",
                 )
             )
-        return replace(
-            self,
-            rule=_After(self, cached),
-            query_len=None if self.query_len is None else self.query_len - cached,
-            name=f"{self._inside(3)}.after({cached})",
-            _binding=3,
-        )
+        query_len = None if self.query_len is None else self.query_len - cached
+        return replace(self, rule=_After(self, cached), query_len=query_len, name="")
 
     # ---- the rest ---------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return self.name or f"Mask({getattr(self.rule, '__name__', 'rule')})"
+        if self.name or isinstance(self.rule, _Rule):
+            return self.name or str(self.rule)
+        return f"Mask({getattr(self.rule, '__name__', 'rule')})"
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -279,23 +286,11 @@ class Mask:
             )
         )
 
-    def _inside(self, binding: int) -> str:
-        """Return the name, in brackets where an operator of this binding would tear it apart."""
-        return repr(self) if self._binding >= binding else f"({self!r})"
-
-    def _join(self, other: object, combine: Callable[[Tensor, Tensor], Tensor], sign: str, binding: int) -> "Mask":
+    def _join(self, other: object, sign: str) -> "Mask":
         if not isinstance(other, Mask):
-            raise TypeError(
-                complaint(
-                    f"a Mask on both sides of {sign}",
-                    describe(other),
-                    "a bare tensor; wrap it: padding(...) for (batch, key), "
-                    "from_dense(...) for (batch, head, query, key)",
-                )
-            )
-        sizes = {axis: _common(axis, self, other) for axis in ("batch", "heads", "query_len", "key_len")}
-        name = f"{self._inside(binding)} {sign} {other._inside(binding)}"
-        return Mask(_Both(combine, self, other), **sizes, name=name, _binding=binding)
+            raise TypeError(complaint(f"a Mask on both sides of {sign}", describe(other), not_a_mask_cause(other)))
+        sizes = {axis: _common(axis, self, other) for axis in _INDEX}
+        return Mask(_Both(sign, self, other), **sizes)
 
     def _held(self, axis: str) -> int | None:
         """Return the one size this mask answers for on an axis; None where any will do."""
@@ -317,77 +312,133 @@ class Mask:
                     )
                 )
 
-    def _answer(self, batch: int, heads: int, queries: range, keys: range, device: torch.device | str | None) -> Tensor:
+    def _answer(
+        self, batch: int, heads: int, queries: tuple[int, int], key_len: int, device: torch.device | str | None
+    ) -> Tensor:
         """Ask the rule on four index grids that broadcast: (B,1,1,1), (1,H,1,1), (1,1,Q,1), (1,1,1,K)."""
-        axes = (range(max(batch, self.batch)), range(max(heads, self.heads)), queries, keys)
+        batch = batch if self.batch == 1 else self.batch
+        heads = heads if self.heads == 1 else self.heads
+        axes = ((0, batch), (0, heads), queries, (0, key_len))
         grids = [
-            torch.arange(axis.start, axis.stop, device=device).reshape([-1 if i == own else 1 for i in range(4)])
-            for own, axis in enumerate(axes)
+            torch.arange(start, stop, device=device).reshape([-1 if axis == own else 1 for axis in range(4)])
+            for own, (start, stop) in enumerate(axes)
         ]
         answer = self(*grids).to(grids[0].device)
-        answer = answer.reshape((1,) * (4 - answer.dim()) + answer.shape)
-        full = torch.Size(len(axis) for axis in axes)
-        fits = answer.dim() == 4 and all(size in (1, whole) for size, whole in zip(answer.shape, full, strict=True))
-        if not fits:
+        answer = answer.reshape(1, 1, 1, 1) if answer.dim() == 0 else answer
+        full = tuple(stop - start for start, stop in axes)
+        if not fits(answer.shape, full):
             raise ValueError(
                 complaint(
-                    f"the rule of {self!r} to answer pair by pair, within shape {tuple(full)}",
+                    f"the rule of {self!r} to answer pair by pair, within shape {full}",
                     describe(answer),
-                    "the rule slices a tensor; index it with the indices it is given: table[batch, key]",
+                    "the rule gives back a table; index it with the indices it is asked for: table[batch, key]",
                 )
             )
         return answer
 
 
-# ---- the operators' rules ---------------------------------------------------------
+def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Say whether a shape has every axis of the full one, each of them full or 1.
+
+    >>> fits((2, 1, 1, 5), (2, 8, 5, 5)), fits((2, 5), (2, 8, 5, 5))
+    (True, False)
+    """
+    # Two comparisons in place of `in`: under torch.compile the sizes are symbols, which `in` does not find.
+    return len(shape) == len(full) and all(size == 1 or size == whole for size, whole in zip(shape, full, strict=True))
+
+
+# ---- rules ------------------------------------------------------------------------
+
+
+class _Rule:
+    """What the rules below share: each says in ``str`` how it was written."""
+
+    binding = 3  # how tightly that text holds together: | is 0, & is 1, ~ is 2, all else 3
+
+
+def _inside(mask: Mask, binding: int) -> str:
+    """Return a mask's text, in brackets where an operator of this binding would tear it apart."""
+    own = 3 if mask.name else getattr(mask.rule, "binding", 3)
+    return repr(mask) if own >= binding else f"({mask!r})"
 
 
 @dataclass(frozen=True, eq=False)
-class _Both:
-    combine: Callable[[Tensor, Tensor], Tensor]
+class _Both(_Rule):
+    sign: str
     one: Mask
     other: Mask
 
+    @property
+    def binding(self) -> int:  # type: ignore[override]
+        return {"|": 0, "&": 1}[self.sign]
+
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.combine(self.one(batch, head, query, key), self.other(batch, head, query, key))
+        one, other = self.one(batch, head, query, key), self.other(batch, head, query, key)
+        return one & other if self.sign == "&" else one | other
+
+    def __str__(self) -> str:
+        return f"{_inside(self.one, self.binding)} {self.sign} {_inside(self.other, self.binding)}"
 
 
 @dataclass(frozen=True, eq=False)
-class _Not:
+class _Not(_Rule):
     mask: Mask
+    binding = 2
 
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return ~self.mask(batch, head, query, key)
 
+    def __str__(self) -> str:
+        return f"~{_inside(self.mask, 2)}"
+
 
 @dataclass(frozen=True, eq=False)
-class _Swapped:
+class _Swapped(_Rule):
     mask: Mask
 
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.mask(batch, head, key, query)
 
+    def __str__(self) -> str:
+        return f"{_inside(self.mask, 3)}.T"
+
 
 @dataclass(frozen=True, eq=False)
-class _After:
+class _After(_Rule):
     mask: Mask
     cached: int
 
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.mask(batch, head, query + self.cached, key)
 
-
-# ---- the three leaves -------------------------------------------------------------
+    def __str__(self) -> str:
+        return f"{_inside(self.mask, 3)}.after({self.cached})"
 
 
 @dataclass(frozen=True, eq=False)
-class _Band:
+class _PerHead(_Rule):
+    masks: tuple[Mask, ...]
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        answers = ((head == own) & mask(batch, head, query, key) for own, mask in enumerate(self.masks))
+        return reduce(operator.or_, answers)
+
+    def __str__(self) -> str:
+        return f"per_head({list(self.masks)})"
+
+
+# The three leaves. Each keeps how it was written, with {} for the shape of the table it holds.
+
+
+@dataclass(frozen=True, eq=False)
+class _Band(_Rule):
     """low <= key's coordinate - query's coordinate <= high; None = no bound on that side.
 
     A coordinate is the position itself (None), one number a sample (batch,),
     or one a token (batch, token).
     """
 
+    written: str
     low: int | None
     high: int | None
     query_at: Tensor | None = None
@@ -402,31 +453,44 @@ class _Band:
             answer = answer & (difference <= self.high)
         return answer
 
+    def __str__(self) -> str:
+        return self.written if self.query_at is None else self.written.format(list(self.query_at.shape))
+
 
 @dataclass(frozen=True, eq=False)
-class _Keys:
+class _Keys(_Rule):
     """A table over keys: (batch, key)."""
 
+    written: str
     table: Tensor
 
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return _look_up(self.table, batch, key)
 
+    def __str__(self) -> str:
+        return self.written.format(list(self.table.shape))
+
 
 @dataclass(frozen=True, eq=False)
-class _Pairs:
-    """A table over pairs: (batch, head, query, key), each axis full or 1."""
+class _Pairs(_Rule):
+    """A table over pairs: (query, key), (batch, query, key) or (batch, head, query, key); an axis of 1 is for all."""
 
+    written: str
     table: Tensor
 
     def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return _look_up(self.table, batch, head, query, key)
+        leading = {2: (), 3: (batch,), 4: (batch, head)}[self.table.dim()]
+        return _look_up(self.table, *leading, query, key)
+
+    def __str__(self) -> str:
+        return self.written.format(list(self.table.shape))
 
 
 def _look_up(table: Tensor, *indices: Tensor) -> Tensor:
     """Index a table, on the indices' device; an axis of size 1 answers for every index."""
     slots = (0 if size == 1 else index for size, index in zip(table.shape, indices, strict=True))
-    return table.to(indices[-1].device)[tuple(slots)]
+    answer = table.to(indices[-1].device)[tuple(slots)]
+    return answer if answer.dim() else answer.clone()  # a single entry is a view: nobody may write through it
 
 
 def _coordinate(table: Tensor | None, batch: Tensor, token: Tensor) -> Tensor:
@@ -444,10 +508,10 @@ def everything() -> Mask:
     >>> everything().dense(4).shape
     torch.Size([1, 1, 1, 1])
     """
-    return Mask(_Band(None, None), name="everything()")
+    return Mask(_Band("everything()", None, None))
 
 
-def causal(offset: int = 0, *, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
+def causal(*, offset: int = 0, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
     """Every key up to and including the query's own place: key <= query + offset.
 
     Parameters
@@ -481,8 +545,10 @@ def causal(offset: int = 0, *, position_ids: Int[Tensor, "batch token"] | None =
     Vaswani et al., "Attention Is All You Need" (2017), section 3.2.3.
     """
     offset = _count("offset", offset)
-    mask = _band("causal", [f"offset={offset}"] if offset else [], None, 0, position_ids)
-    return replace(mask.after(offset), name=mask.name) if offset else mask
+    mask = _band("causal", "", None, 0, position_ids)
+    if position_ids is None and offset:
+        return replace(mask.after(offset), name=f"causal(offset={offset})")
+    return mask.after(offset) if offset else mask
 
 
 def sliding_window(left: int, right: int = 0, *, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
@@ -519,7 +585,7 @@ def sliding_window(left: int, right: int = 0, *, position_ids: Int[Tensor, "batc
     Beltagy et al., "Longformer: The Long-Document Transformer" (2020), section 3.1.
     """
     left, right = _count("left", left), _count("right", right)
-    return _band("sliding_window", [f"{left}", f"{right}"] if right else [f"{left}"], -left, right, position_ids)
+    return _band("sliding_window", f"{left}, {right}" if right else f"{left}", -left, right, position_ids)
 
 
 def padding(keep: Bool[Tensor, "batch key"]) -> Mask:
@@ -547,7 +613,7 @@ def padding(keep: Bool[Tensor, "batch key"]) -> Mask:
     padding(keep[2, 3])
     """
     keep = _table("keep", keep, "batch, key")
-    return Mask(_Keys(keep), batch=keep.shape[0], key_len=keep.shape[1], name=f"padding(keep{list(keep.shape)})")
+    return Mask(_Keys("padding(keep{})", keep), batch=keep.shape[0], key_len=keep.shape[1])
 
 
 def prefix(lengths: int | Int[Tensor, " batch"]) -> Mask:
@@ -582,12 +648,11 @@ def prefix(lengths: int | Int[Tensor, " batch"]) -> Mask:
     Raffel et al., "Exploring the Limits of Transfer Learning with a Unified
     Text-to-Text Transformer" (2020), section 3.2.1.
     """
-    if not isinstance(lengths, Tensor):
-        lengths, text = torch.tensor([_count("lengths", lengths)]), f"{lengths}"
-    else:
-        lengths, text = _integers("lengths", lengths, "batch"), f"lengths{list(lengths.shape)}"
-        _count("every one of lengths", min(lengths.tolist(), default=0))
-    return Mask(_Band(None, -1, query_at=lengths), batch=lengths.shape[0], name=f"prefix({text})")
+    if isinstance(lengths, int):
+        return replace(prefix(torch.tensor([_count("lengths", lengths)])), name=f"prefix({lengths})")
+    lengths = _in_range("lengths", _integers("lengths", lengths, "batch"))
+    _count("every one of lengths", min(lengths.tolist(), default=0))
+    return Mask(_Band("prefix(lengths{})", None, -1, query_at=lengths), batch=lengths.shape[0])
 
 
 def documents(ids: Int[Tensor, "batch token"]) -> Mask:
@@ -615,7 +680,8 @@ def documents(ids: Int[Tensor, "batch token"]) -> Mask:
             [1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
     """
-    return replace(_band("documents", [], 0, 0, ids), name=f"documents(ids{list(ids.shape)})")
+    ids = _integers("ids", ids, "batch, token")
+    return _tokens(_Band("documents(ids{})", 0, 0, ids, ids), ids)
 
 
 def graph(allowed: Bool[Tensor, "*batch query key"]) -> Mask:
@@ -652,9 +718,9 @@ def graph(allowed: Bool[Tensor, "*batch query key"]) -> Mask:
     Velickovic et al., "Graph Attention Networks" (2018), section 2.1.
     """
     allowed = _table("allowed", allowed, "query, key", "batch, query, key")
-    four_axes = allowed[None, None] if allowed.dim() == 2 else allowed[:, None]
+    batch = 1 if allowed.dim() == 2 else allowed.shape[0]
     query_len, key_len = allowed.shape[-2:]
-    return replace(_pairs(four_axes), query_len=query_len, key_len=key_len, name=f"graph(allowed{list(allowed.shape)})")
+    return Mask(_Pairs("graph(allowed{})", allowed), batch=batch, query_len=query_len, key_len=key_len)
 
 
 def per_head(masks: Sequence[Mask]) -> Mask:
@@ -681,23 +747,20 @@ def per_head(masks: Sequence[Mask]) -> Mask:
     >>> local_and_global.dense(8).shape
     torch.Size([1, 2, 8, 8])
     """
-    masks = tuple(masks)
+    masks = (masks,) if isinstance(masks, Tensor) else tuple(masks) if isinstance(masks, Iterable) else (masks,)
     for mask in masks:
         if not isinstance(mask, Mask) or mask.heads != 1:
             raise TypeError(
                 complaint(
-                    "masks that are the same in every head",
+                    "a list of masks that are the same in every head",
                     repr(mask) if isinstance(mask, Mask) else describe(mask),
-                    "a tensor or a per_head mask inside the list; give one Mask for each head",
+                    "a per_head mask or a tensor inside the list; give one Mask for each head",
                 )
             )
     if not masks:
         raise ValueError(complaint("one mask for each head", "none", "an empty list"))
-    this_head = torch.eye(len(masks), dtype=torch.bool)
-    joined = reduce(
-        operator.or_, (_pairs(is_it[None, :, None, None]) & mask for is_it, mask in zip(this_head, masks, strict=True))
-    )
-    return replace(joined, name=f"per_head({list(masks)})", _binding=3)
+    sizes = {axis: _common(axis, *masks) for axis in ("batch", "query_len", "key_len")}
+    return Mask(_PerHead(masks), heads=len(masks), **sizes)
 
 
 def from_dense(allowed: Bool[Tensor, "batch head query key"]) -> Mask:
@@ -723,92 +786,101 @@ def from_dense(allowed: Bool[Tensor, "batch head query key"]) -> Mask:
     >>> from_dense(torch.ones(1, 1, 2, 2, dtype=torch.bool).tril()).same_as(causal(), 2)
     True
     """
-    return _pairs(_table("allowed", allowed, "batch, head, query, key"))
+    allowed = _table("allowed", allowed, "batch, head, query, key")
+    batch, heads, query_len, key_len = allowed.shape
+    return Mask(
+        _Pairs("from_dense(allowed{})", allowed),
+        batch=batch,
+        heads=heads,
+        query_len=None if query_len == 1 else query_len,
+        key_len=None if key_len == 1 else key_len,
+    )
 
 
 # ---- what the constructors share --------------------------------------------------
 
 
-def _band(name: str, arguments: list[str], low: int | None, high: int | None, ids: Tensor | None) -> Mask:
+def _band(name: str, arguments: str, low: int | None, high: int | None, position_ids: Tensor | None) -> Mask:
     """Make a band over the positions, or over one integer a token."""
-    if ids is None:
-        return Mask(_Band(low, high), name=f"{name}({', '.join(arguments)})")
-    ids = _integers("position_ids", ids, "batch, token")
-    arguments = [*arguments, f"position_ids={list(ids.shape)}"]
+    if position_ids is None:
+        return Mask(_Band(f"{name}({arguments})", low, high))
+    ids = _in_range("position_ids", _integers("position_ids", position_ids, "batch, token"))
+    separator = ", " if arguments else ""
+    return _tokens(_Band(f"{name}({arguments}{separator}position_ids=ids{{}})", low, high, ids, ids), ids)
+
+
+def _tokens(rule: Rule, ids: Tensor) -> Mask:
+    """Make a mask whose queries and keys are both the tokens of (batch, token)."""
     batch, length = ids.shape
-    return Mask(
-        _Band(low, high, ids, ids),
-        batch=batch,
-        query_len=length,
-        key_len=length,
-        name=f"{name}({', '.join(arguments)})",
-    )
+    return Mask(rule, batch=batch, query_len=length, key_len=length)
 
 
-def _pairs(table: Tensor) -> Mask:
-    batch, heads, query_len, key_len = table.shape
-    return Mask(
-        _Pairs(table),
-        batch=batch,
-        heads=heads,
-        query_len=None if query_len == 1 else query_len,
-        key_len=None if key_len == 1 else key_len,
-        name=f"from_dense(allowed{list(table.shape)})",
-    )
-
-
-def _common(axis: str, one: Mask, other: Mask) -> Any:
-    """Return the size two masks share on an axis; refuse two that differ."""
-    sizes = {one._held(axis), other._held(axis)} - {None}
-    if len(sizes) > 1:
-        raise ValueError(
-            complaint(
-                f"two masks of one {axis}",
-                f"{one._held(axis)} in {one!r} and {other._held(axis)} in {other!r}",
-                "they were made from two different sets of token ids",
+def _common(axis: str, *masks: Mask) -> Any:
+    """Return the size that masks share on an axis; refuse two that differ."""
+    held = [mask for mask in masks if mask._held(axis) is not None]
+    for mask in held[1:]:
+        if mask._held(axis) != held[0]._held(axis):
+            raise ValueError(
+                complaint(
+                    f"masks of one {axis}",
+                    f"{held[0]._held(axis)} in {held[0]!r} and {mask._held(axis)} in {mask!r}",
+                    "they were made from different sets of token ids",
+                )
             )
-        )
-    return sizes.pop() if sizes else getattr(one, axis)
+    return getattr((held or masks)[0], axis)
 
 
 def _count(name: str, value: int) -> int:
-    """Check that a size or a count is an integer, 0 or more."""
-    try:
-        count = operator.index(value)
-    except TypeError:
+    """Check that a size or a count is an integer, 0 or more, and small enough to add two of them."""
+    count = value
+    if not isinstance(value, int | torch.SymInt):  # NumPy's integers, say
+        try:
+            count = None if isinstance(value, Tensor) else operator.index(value)
+        except TypeError:
+            count = None
+    if count is None or isinstance(value, bool):
         raise TypeError(
-            complaint(f"{name} to be an integer", describe(value), "a float or a tensor where a count was meant")
-        ) from None
-    if count < 0:
-        raise ValueError(
-            complaint(f"{name} to be 0 or more", str(count), "a sign slip; sizes count tokens, to either side")
+            complaint(
+                f"{name} to be an integer", describe(value), "a float, a bool or a tensor where a count was meant"
+            )
         )
+    if count < 0:
+        raise ValueError(complaint(f"{name} to be 0 or more", f"{count}", "a sign slip; sizes and places count from 0"))
+    if count >= _FAR:
+        raise ValueError(complaint(f"{name} to be less than 2**62", f"{count}", "a number where None was meant"))
     return count
+
+
+_FAR = 2**62  # the difference of two smaller integers cannot overflow
+
+
+def _in_range(name: str, ids: Tensor) -> Tensor:
+    if bool(((ids >= _FAR) | (ids <= -_FAR)).any()):
+        raise ValueError(
+            complaint(f"{name} between -2**62 and 2**62", "larger numbers", "hashes where places were meant")
+        )
+    return ids
 
 
 def _table(name: str, table: Tensor, *axes: str) -> Tensor:
     """Check a bool table's dtype and rank; return a copy that nobody else can change."""
     wanted = f"{name} to be a bool tensor, True = may attend, of shape ({') or ('.join(axes)})"
     if not isinstance(table, Tensor) or table.dtype != torch.bool:
-        raise TypeError(complaint(wanted, describe(table), non_bool_cause(table)))
+        raise TypeError(complaint(wanted, describe(table), not_a_mask_cause(table)))
     if table.dim() not in [text.count(",") + 1 for text in axes]:
-        raise ValueError(complaint(wanted, describe(table), _RANK_CAUSE.get(table.dim(), "an axis too many")))
+        raise ValueError(complaint(wanted, describe(table), not_a_mask_cause(table)))
     return table.detach().clone()
 
 
 def _integers(name: str, ids: Tensor, axes: str) -> Tensor:
-    """Check an integer table's dtype and rank; return a copy in int64, where differences cannot overflow."""
+    """Check an integer table's dtype and rank; return a copy in int64."""
     wanted = f"{name} to be an integer tensor of shape ({axes})"
-    if not isinstance(ids, Tensor) or ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+    if not isinstance(ids, Tensor):
+        raise TypeError(complaint(wanted, describe(ids), "a tensor was meant; torch.tensor(...) makes one"))
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
         raise TypeError(complaint(wanted, describe(ids), "a mask or an embedding where integers were meant"))
     if ids.dim() != axes.count(",") + 1:
-        raise ValueError(complaint(wanted, describe(ids), "an axis too few or too many; one sample is ids[None]"))
+        raise ValueError(
+            complaint(wanted, describe(ids), "an axis too few or too many; one sample of ids is ids[None]")
+        )
     return ids.detach().to(torch.int64, copy=True)
-
-
-_RANK_CAUSE = {
-    1: "one sample without its batch axis; add it with keep[None]",
-    2: "this looks like a (batch, key) padding matrix; wrap it in padding(...)",
-    3: "this looks like a (batch, query, key) matrix; wrap it in graph(...)",
-    4: "this is already (batch, head, query, key); wrap it in from_dense(...)",
-}

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from attnmask._check import complaint
+from attnmask._check import complaint, describe
 from attnmask.attention import Steps
 from attnmask.masks import Mask, from_dense
 
@@ -54,19 +54,19 @@ def panels(columns: Sequence[int], rows: Sequence[int], *, cell: float = 0.55) -
     Raises
     ------
     ValueError
-        Not as many numbers of rows as of columns.
+        Not as many numbers of rows as of columns, or none, or a 0.
 
     Examples
     --------
     >>> len(panels([4, 2], [4, 4]))
     2
     """
-    if len(columns) != len(rows) or not columns:
+    if len(columns) != len(rows) or min([*columns, *rows], default=0) < 1:
         raise ValueError(
             complaint(
-                "as many numbers of rows as of columns, one a grid",
-                f"{len(rows)} and {len(columns)}",
-                "a grid left out of one of the two lists",
+                "a number of rows and of columns for each grid, 1 or more",
+                f"rows {list(rows)} and columns {list(columns)}",
+                "a grid left out of one of the two lists, or a sequence without tokens",
             )
         )
     size = (cell * sum(columns) + 0.45 * len(columns) + 0.2, cell * max(rows) + 0.85)
@@ -163,7 +163,8 @@ def show_matrix(
     Raises
     ------
     ValueError
-        ``values`` is not a matrix of as many rows and columns as there are labels.
+        ``values`` is not a matrix of as many rows and columns as there are labels,
+        or ``blocked`` not a bool one.
 
     Examples
     --------
@@ -171,6 +172,12 @@ def show_matrix(
     >>> [text.get_text() for text in axes.texts]
     ['1', '0', '0', '1']
     """
+    if not isinstance(values, Tensor) or values.dim() != 2:
+        raise ValueError(
+            complaint("a tensor of two axes, (row, column)", describe(values), "an axis too many; pick one")
+        )
+    if blocked is not None and (blocked.dtype != torch.bool or blocked.shape != values.shape):
+        raise ValueError(complaint("blocked to be bool, shaped as values", describe(blocked), "a mask of other tokens"))
     values = values.detach().double().cpu()
     hatched = torch.isneginf(values)
     if blocked is not None:
@@ -363,7 +370,7 @@ def _cells(
             if texts[row][column]:
                 ax.text(column, row, texts[row][column], ha="center", va="center", color=_INK, fontsize=10, **behind)
         for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
-            axis.set_ticks(range(len(labels)), labels=list(labels))
+            axis.set_ticks(range(len(labels)), labels=list(labels), parse_math=False)  # a token may be a $
             axis.set_ticks([edge - 0.5 for edge in range(len(labels) + 1)], minor=True)
         ax.grid(which="minor", color=_HATCH, linewidth=0.6)
         ax.tick_params(which="both", length=0)
@@ -375,18 +382,30 @@ def _number(number: float) -> str:
     """Write a number so that it fits a cell: −∞, an integer as it is, else two decimals."""
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
-    text = f"{number:.2f}" if not number.is_integer() else f"{number:.0f}"
-    return text.replace("-", "−")
+    short = "0f" if number.is_integer() else "2f"
+    text = f"{number:.{short if abs(number) < 1e5 else '0e'}}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def _slice(tensor: Tensor, batch: int, head: int) -> Tensor:
     """Pick one (row, column) matrix out of a tensor of rank 2, 3 (batch first) or 4."""
-    return tensor[{2: (), 3: (batch,), 4: (batch, head)}[tensor.dim()]].detach().double().cpu()
+    index = {2: (), 3: (batch,), 4: (batch, head)}.get(tensor.dim())
+    if index is None or any(not 0 <= place < size for place, size in zip(index, tensor.shape, strict=False)):
+        raise ValueError(
+            complaint(
+                f"sample {batch} and head {head} of a tensor of rank 2, 3 or 4",
+                describe(tensor),
+                "batch or head beyond what there is",
+            )
+        )
+    return tensor[index].detach().double().cpu()
 
 
 def _one_matrix(mask: Mask | Tensor, query_len: int, key_len: int, batch: int, head: int) -> Tensor:
     """Return one sample's and one head's answers as a bool tensor (query, key)."""
     mask = mask if isinstance(mask, Mask) else from_dense(mask)
+    if batch < 0 or head < 0:
+        raise ValueError(complaint("batch and head from 0", f"{batch} and {head}", "negative ones do not wrap here"))
     batch_size, heads = (max(index + 1, held) for index, held in ((batch, mask.batch), (head, mask.heads)))
     dense = mask.dense(query_len, key_len, batch=batch_size, heads=heads, device="cpu")
     return dense.expand(batch_size, heads, query_len, key_len)[batch, head]

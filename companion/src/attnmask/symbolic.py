@@ -22,7 +22,7 @@ class _Letter(Symbol):  # type: ignore[misc]  # SymPy ships no types
         return kind, (count, (subscript + stem,)), *rest
 
     def _latex(self, printer: object) -> str:
-        return r" \cdot ".join("{}_{{{}}}".format(*factor.split("_")) for factor in self.name.split("·"))
+        return r" \cdot ".join("{}_{{{}}}".format(*factor.rsplit("_", 1)) for factor in self.name.split("·"))
 
 
 # Every letter is declared real: only then does SymPy know that x + (-oo) is -oo and that exp(-oo) is 0.
@@ -52,7 +52,7 @@ def products(query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | N
     [a_Q·a_K, a_Q·b_K],
     [b_Q·a_K, b_Q·b_K]])
     """
-    key_tokens = query_tokens if key_tokens is None else key_tokens
+    query_tokens, key_tokens = _named(query_tokens), _named(query_tokens if key_tokens is None else key_tokens)
     return Matrix([[product(query, key) for key in key_tokens] for query in query_tokens])
 
 
@@ -73,8 +73,8 @@ def weights(query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | No
     [A_aa, A_ab],
     [A_ba, A_bb]])
     """
-    key_tokens = query_tokens if key_tokens is None else key_tokens
-    return Matrix([[_Letter(f"A_{query}{key}", real=True) for key in key_tokens] for query in query_tokens])
+    query_tokens, key_tokens = _named(query_tokens), _named(query_tokens if key_tokens is None else key_tokens)
+    return Matrix([[_Letter(f"A_{_pair(query, key)}", real=True) for key in key_tokens] for query in query_tokens])
 
 
 def additive(mask: Mask | Tensor, query_len: int, key_len: int | None = None) -> Matrix:
@@ -100,12 +100,16 @@ def additive(mask: Mask | Tensor, query_len: int, key_len: int | None = None) ->
     [0, -oo],
     [0,   0]])
     """
+    if isinstance(mask, Tensor) and mask.dim() != 2:
+        raise ValueError(
+            complaint("a Mask, or a bool tensor (query, key)", describe(mask), "pick one sample and one head")
+        )
     mask = mask if isinstance(mask, Mask) else graph(mask)
     key_len = query_len if key_len is None else key_len
     allowed = mask.dense(query_len, key_len, device="cpu")
     if allowed.shape[:2] != (1, 1):
         raise ValueError(
-            complaint("a mask of one sample and one head", describe(allowed), "pick one: mask.dense(...)[0, 0]")
+            complaint("a mask of one sample and one head", describe(allowed), "pick one sample and one head first")
         )
     pairs = allowed[0, 0].expand(query_len, key_len).tolist()
     return Matrix([[0 if allows else -sympy.oo for allows in row] for row in pairs])
@@ -138,6 +142,7 @@ def output(weights: Matrix, value_tokens: Sequence[str] = "abcD") -> Matrix:
     [a_V],
     [b_V]])
     """
+    value_tokens = _named(value_tokens)
     if weights.cols != len(value_tokens):
         raise ValueError(
             complaint(
@@ -155,7 +160,7 @@ def contains(row: sympy.Expr, tokens: Sequence[str] = "abcD") -> str:
     >>> contains(output(sympy.eye(2), "ab")[1], "ab")
     'b'
     """
-    return "".join(token for token in tokens if row.has(value(token)))
+    return "".join(token for token in _named(tokens) if row.has(value(token)))
 
 
 def abbreviate(matrix: Matrix, query_tokens: Sequence[str] = "abcD", key_tokens: Sequence[str] | None = None) -> Matrix:
@@ -164,10 +169,26 @@ def abbreviate(matrix: Matrix, query_tokens: Sequence[str] = "abcD", key_tokens:
     >>> abbreviate(softmax(scores("ab")), "ab")[0, :]
     Matrix([[e_aa/(e_aa + e_ab), e_ab/(e_aa + e_ab)]])
     """
-    key_tokens = query_tokens if key_tokens is None else key_tokens
+    query_tokens, key_tokens = _named(query_tokens), _named(query_tokens if key_tokens is None else key_tokens)
     short = {
-        sympy.exp(product(query, key) / sympy.sqrt(d_k)): _Letter(f"e_{query}{key}", positive=True)
+        sympy.exp(product(query, key) / sympy.sqrt(d_k)): _Letter(f"e_{_pair(query, key)}", positive=True)
         for query in query_tokens
         for key in key_tokens
     }
     return matrix.subs(short)
+
+
+def _named(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Check that each token has a name of its own, for tokens of one name would become one letter."""
+    names = tuple(tokens)
+    if len(set(names)) < len(names) or any("·" in name or not name for name in names):
+        raise ValueError(
+            complaint(
+                "tokens with a name each, without ·", f"{names}", "a word that comes twice; number them: the1, the2"
+            )
+        )
+    return names
+
+
+def _pair(query: str, key: str) -> str:
+    return f"{query}{key}" if len(query) == len(key) == 1 else f"{query},{key}"

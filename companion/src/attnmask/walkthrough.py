@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attnmask._check import complaint
+
 
 class FourTokens(NamedTuple):
     """Four tokens, three numbers each, and the weights that turn them into query, key and value.
@@ -42,13 +44,18 @@ def four_tokens(*, dtype: torch.dtype = torch.float32, device: torch.device | st
     Parameters
     ----------
     dtype, device
-        Of every tensor; default: float32 on PyTorch's default device.
+        Of every tensor, a floating dtype; default: float32 on PyTorch's default device.
 
     Returns
     -------
     FourTokens
         tokens, X, W_Q, W_K, W_V, and the products query, key and value (4, 2).
         The entries of query @ key.mT are integers from -2 to 4.
+
+    Raises
+    ------
+    TypeError
+        A dtype that cannot hold negative and broken numbers.
 
     Examples
     --------
@@ -64,6 +71,8 @@ def four_tokens(*, dtype: torch.dtype = torch.float32, device: torch.device | st
     The tokens a, b, c, D and their shapes follow Gabriel Mongaras, "How Do
     Self-Attention Masks Work?" (2022); the numbers are this book's own.
     """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(complaint("a floating dtype", f"{dtype}", "an integer dtype, which attention cannot use"))
 
     def tensor(rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, dtype=dtype, device=device)
