@@ -15,7 +15,7 @@ from functools import reduce
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from attnmask._check import complaint, describe, not_a_mask_cause
@@ -511,7 +511,7 @@ def everything() -> Mask:
     return Mask(_Band("everything()", None, None))
 
 
-def causal(*, offset: int = 0, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
+def causal(*, offset: int = 0, position_ids: Integer[Tensor, "batch token"] | None = None) -> Mask:
     """Every key up to and including the query's own place: key <= query + offset.
 
     Parameters
@@ -551,7 +551,7 @@ def causal(*, offset: int = 0, position_ids: Int[Tensor, "batch token"] | None =
     return mask.after(offset) if offset else mask
 
 
-def sliding_window(left: int, right: int = 0, *, position_ids: Int[Tensor, "batch token"] | None = None) -> Mask:
+def sliding_window(left: int, right: int = 0, *, position_ids: Integer[Tensor, "batch token"] | None = None) -> Mask:
     """The left + 1 + right keys around the query: query - left <= key <= query + right.
 
     Parameters
@@ -616,7 +616,7 @@ def padding(keep: Bool[Tensor, "batch key"]) -> Mask:
     return Mask(_Keys("padding(keep{})", keep), batch=keep.shape[0], key_len=keep.shape[1])
 
 
-def prefix(lengths: int | Int[Tensor, " batch"]) -> Mask:
+def prefix(lengths: int | Integer[Tensor, " batch"]) -> Mask:
     """The first ``lengths`` keys of each sample: key < length. Which query asks makes no difference.
 
     A prefix language model is ``causal() | prefix(lengths)``.
@@ -655,7 +655,7 @@ def prefix(lengths: int | Int[Tensor, " batch"]) -> Mask:
     return Mask(_Band("prefix(lengths{})", None, -1, query_at=lengths), batch=lengths.shape[0])
 
 
-def documents(ids: Int[Tensor, "batch token"]) -> Mask:
+def documents(ids: Integer[Tensor, "batch token"]) -> Mask:
     """The keys of the query's own document: those whose id equals the query's.
 
     Parameters
