@@ -1,5 +1,6 @@
-"""How an error reads: what was expected, what came, and the likely cause."""
+"""How an error reads: what was expected, what came, and the likely cause; and the checks that modules share."""
 
+import operator
 import reprlib
 from typing import Any
 
@@ -14,6 +15,16 @@ def complaint(expected: str, got: str, likely_cause: str) -> str:
     'Expected a bool tensor; got a list. Likely cause: the tensor was never made.'
     """
     return f"Expected {expected}; got {got}. Likely cause: {likely_cause}."
+
+
+def value_error(expected: str, got: str, likely_cause: str) -> ValueError:
+    """Make the error for a value that does not fit, with its sentence."""
+    return ValueError(complaint(expected, got, likely_cause))
+
+
+def type_error(expected: str, got: str, likely_cause: str) -> TypeError:
+    """Make the error for a thing of the wrong kind, with its sentence."""
+    return TypeError(complaint(expected, got, likely_cause))
 
 
 def describe(value: Any) -> str:
@@ -66,3 +77,66 @@ _READINGS = {
     "say which: from_dense(mask[:, None]) or from_dense(mask[None])",
     4: "this is (batch, head, query, key); wrap it in from_dense(...)",
 }
+
+
+_FAR = 2**62  # the difference of two smaller integers cannot overflow
+
+
+def count(name: str, value: int) -> int:
+    """Check that a size or a place is an integer from 0 to below 2**62.
+
+    >>> count("left", 3)
+    3
+    """
+    plain = isinstance(value, int | torch.SymInt)  # else one of NumPy's integers, perhaps
+    if isinstance(value, bool | Tensor) or not (plain or hasattr(value, "__index__")):
+        raise type_error(
+            f"{name} to be an integer", describe(value), "a float, a bool or a tensor where a count was meant"
+        )
+    number = value if plain else operator.index(value)
+    if number < 0:
+        raise value_error(f"{name} to be 0 or more", f"{number}", "a sign slip; sizes and places count from 0")
+    if number >= _FAR:
+        raise value_error(f"{name} to be less than 2**62", f"{number}", "a number where None was meant")
+    return number
+
+
+def in_range(name: str, ids: Tensor) -> Tensor:
+    """Check that integers are small enough to be subtracted from each other.
+
+    >>> in_range("ids", torch.tensor([3]))
+    tensor([3])
+    """
+    if bool(((ids >= _FAR) | (ids <= -_FAR)).any()):
+        raise value_error(f"{name} between -2**62 and 2**62", "larger numbers", "hashes where places were meant")
+    return ids
+
+
+def bool_table(name: str, table: Tensor, *axes: str) -> Tensor:
+    """Check a bool table's dtype and rank; return a copy that nobody else can change.
+
+    >>> bool_table("keep", torch.tensor([[True]]), "batch, key")
+    tensor([[True]])
+    """
+    wanted = f"{name} to be a bool tensor, True = may attend, of shape ({') or ('.join(axes)})"
+    if not isinstance(table, Tensor) or table.dtype != torch.bool:
+        raise type_error(wanted, describe(table), not_a_mask_cause(table))
+    if table.dim() not in [text.count(",") + 1 for text in axes]:
+        raise value_error(wanted, describe(table), not_a_mask_cause(table))
+    return table.detach().clone()
+
+
+def integer_table(name: str, ids: Tensor, axes: str) -> Tensor:
+    """Check an integer table's dtype and rank; return a copy in int64.
+
+    >>> integer_table("ids", torch.tensor([3], dtype=torch.uint8), "token")
+    tensor([3])
+    """
+    wanted = f"{name} to be an integer tensor of shape ({axes})"
+    if not isinstance(ids, Tensor):
+        raise type_error(wanted, describe(ids), "a tensor was meant; torch.tensor(...) makes one")
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise type_error(wanted, describe(ids), "a mask or an embedding where integers were meant")
+    if ids.dim() != axes.count(",") + 1:
+        raise value_error(wanted, describe(ids), "an axis too few or too many; one sample of ids is ids[None]")
+    return ids.detach().to(torch.int64, copy=True)

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from attnmask._check import complaint
+from attnmask._check import value_error
 
 
 def default_device() -> torch.device:
@@ -34,11 +34,9 @@ def default_device() -> torch.device:
     try:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            complaint(
-                "ATTNMASK_DEVICE to name a device of this machine, such as cpu or cuda",
-                repr(wanted),
-                "a spelling slip, or a PyTorch build without that accelerator",
-            )
+        raise value_error(
+            "ATTNMASK_DEVICE to name a device of this machine, such as cpu or cuda",
+            repr(wanted),
+            "a spelling slip, or a PyTorch build without that accelerator",
         ) from error
     return torch.device(wanted)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnmask._check import complaint, describe, not_a_mask_cause
+from attnmask._check import describe, not_a_mask_cause, type_error, value_error
 from attnmask.masks import Mask, everything, fits
 
 
@@ -85,11 +85,11 @@ def attend(
     """
     _check_tensors(query, key, value)
     if empty_rows not in ("zero", "nan", "error"):
-        raise ValueError(complaint('empty_rows to be "zero", "nan" or "error"', repr(empty_rows), "a spelling slip"))
+        raise value_error('empty_rows to be "zero", "nan" or "error"', repr(empty_rows), "a spelling slip")
 
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if not isinstance(scale, int | float) or not math.isfinite(scale):
-        raise ValueError(complaint("scale to be one finite number", describe(scale), "a tensor, or a division by zero"))
+        raise value_error("scale to be one finite number", describe(scale), "a tensor, or a division by zero")
 
     scores = (query * scale) @ key.mT  # scaled first: in half precision the product alone can overflow
     allowed = _allowed(everything() if mask is None else mask, scores)
@@ -97,12 +97,10 @@ def attend(
     empty = ~allowed.expand(*allowed.shape[:-1], scores.shape[-1]).any(dim=-1, keepdim=True)
     if empty_rows == "error" and bool(empty.expand(*scores.shape[:-1], 1).any()):
         where = tuple(empty.expand(*scores.shape[:-1], 1).nonzero()[0, :-1].tolist())
-        raise ValueError(
-            complaint(
-                "every query to have a key it may attend to",
-                f"an empty row at {where}",
-                "left padding under a causal mask, or a sample of nothing but padding",
-            )
+        raise value_error(
+            "every query to have a key it may attend to",
+            f"an empty row at {where}",
+            "left padding under a causal mask, or a sample of nothing but padding",
         )
     if empty_rows == "nan":
         weights = masked_scores.softmax(dim=-1)
@@ -124,12 +122,10 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
         allowed = _check_dense(mask, scores)
     full = (batch, heads, query_len, key_len)
     if not fits(allowed.shape, full):
-        raise ValueError(
-            complaint(
-                f"a mask of shape (batch, head, query, key) = {full}, each axis full or 1",
-                f"{mask!r} of shape {tuple(allowed.shape)}" if isinstance(mask, Mask) else describe(mask),
-                "the mask was made for another batch, another number of heads, or another length",
-            )
+        raise value_error(
+            f"a mask of shape (batch, head, query, key) = {full}, each axis full or 1",
+            f"{mask!r} of shape {tuple(allowed.shape)}" if isinstance(mask, Mask) else describe(mask),
+            "the mask was made for another batch, another number of heads, or another length",
         )
     if rank == 4:
         return allowed
@@ -139,9 +135,9 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
 def _check_dense(mask: Tensor, scores: Tensor) -> Tensor:
     wanted = "a Mask, or a bool tensor of four axes (batch, head, query, key), True = may attend"
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(complaint(wanted, describe(mask), not_a_mask_cause(mask)))
+        raise type_error(wanted, describe(mask), not_a_mask_cause(mask))
     if mask.dim() != 4:
-        raise ValueError(complaint(wanted, describe(mask), not_a_mask_cause(mask)))
+        raise value_error(wanted, describe(mask), not_a_mask_cause(mask))
     return mask.to(scores.device)
 
 
@@ -149,24 +145,18 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Raise unless query, key and value fit each other."""
     for tensor in (query, key, value):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise TypeError(
-                complaint(
-                    "floating-point query, key and value",
-                    describe(tensor),
-                    "token ids where their embeddings were meant",
-                )
+            raise type_error(
+                "floating-point query, key and value", describe(tensor), "token ids where their embeddings were meant"
             )
     if not (query.dtype == key.dtype == value.dtype and query.device == key.device == value.device):
         got = ", ".join(
             f"{name} {describe(tensor)} on {tensor.device}"
             for name, tensor in (("query", query), ("key", key), ("value", value))
         )
-        raise TypeError(
-            complaint(
-                "query, key and value of one dtype on one device",
-                got,
-                "half of the model was moved or cast and the other half was not",
-            )
+        raise type_error(
+            "query, key and value of one dtype on one device",
+            got,
+            "half of the model was moved or cast and the other half was not",
         )
     if not (query.dim() in (2, 3, 4) and query.dim() == key.dim() == value.dim()):
         expected = "all three of rank 2, 3 or 4: (token, d), (batch, token, d) or (batch, head, token, d)"
@@ -183,4 +173,4 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     else:
         return
     got = f"query {describe(query)}, key {describe(key)}, value {describe(value)}"
-    raise ValueError(complaint(expected, got, cause))
+    raise value_error(expected, got, cause)

@@ -8,6 +8,7 @@ interval (`_Band`), a table over keys (`_Keys`), a table over pairs (`_Pairs`).
 Each constructor is a line over them; the operators join them.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,16 @@ import torch
 from jaxtyping import Bool, Integer
 from torch import Tensor
 
-from attnmask._check import complaint, describe, not_a_mask_cause
+from attnmask._check import (
+    bool_table,
+    count,
+    describe,
+    in_range,
+    integer_table,
+    not_a_mask_cause,
+    type_error,
+    value_error,
+)
 
 _INDEX = {"query_len": "query", "key_len": "key", "batch": "batch", "heads": "head"}
 Index = int | Tensor
@@ -75,12 +85,12 @@ class Mask:
 
     def __post_init__(self) -> None:
         if not callable(self.rule):
-            raise TypeError(
-                complaint("a rule: a function of (batch, head, query, key)", describe(self.rule), "a table; see graph")
+            raise type_error(
+                "a rule: a function of (batch, head, query, key)", describe(self.rule), "a table; see graph"
             )
         for axis in _INDEX:
             if getattr(self, axis) is not None:
-                _count(axis, getattr(self, axis))
+                count(axis, getattr(self, axis))
 
     # ---- asking -----------------------------------------------------------------
 
@@ -93,17 +103,13 @@ class Mask:
         indices = [torch.as_tensor(index) for index in (batch, head, query, key)]
         for index in indices:
             if index.is_floating_point() or index.dtype == torch.bool:
-                raise TypeError(
-                    complaint("integer indices", describe(index), "a mask or a score where a place was meant")
-                )
+                raise type_error("integer indices", describe(index), "a mask or a score where a place was meant")
         answer = torch.as_tensor(self.rule(*indices))
         if answer.dtype != torch.bool:
-            raise TypeError(
-                complaint(
-                    f"the rule of {self!r} to answer with bools, True = may attend",
-                    describe(answer),
-                    "arithmetic on bools, or an additive mask; end the rule with a comparison",
-                )
+            raise type_error(
+                f"the rule of {self!r} to answer with bools, True = may attend",
+                describe(answer),
+                "arithmetic on bools, or an additive mask; end the rule with a comparison",
             )
         return answer
 
@@ -120,14 +126,12 @@ class Mask:
         >>> causal().allows(query=1, key=3)
         False
         """
-        asked = {"query_len": query, "key_len": key, "batch": batch, "heads": head}
-        for axis, index in asked.items():
+        for axis, index in zip(_INDEX, (query, key, batch, head), strict=True):
             size = self._held(axis)
-            if size is not None and _count(f"the {_INDEX[axis]} index", index) >= size:
-                raise ValueError(
-                    complaint(f"a {_INDEX[axis]} index below {size} for {self!r}", f"{index}", "indices count from 0")
+            if count(f"the {_INDEX[axis]} index", index) >= (math.inf if size is None else size):
+                raise value_error(
+                    f"a {_INDEX[axis]} index below {size} for {self!r}", f"{index}", "indices count from 0"
                 )
-            _count(f"the {_INDEX[axis]} index", index)
         return bool(self(batch, head, query, key))
 
     def dense(
@@ -183,9 +187,7 @@ class Mask:
         key_len = query_len if key_len is None else key_len
         self._check_sizes(query_len=query_len, key_len=key_len, batch=batch, heads=heads)
         if query_len * key_len == 0:
-            raise ValueError(
-                complaint("at least one query and one key", f"{query_len} and {key_len}", "an empty sequence")
-            )
+            raise value_error("at least one query and one key", f"{query_len} and {key_len}", "an empty sequence")
         allowed = 0.0
         for start in range(0, query_len, 512):
             stop = min(start + 512, query_len)
@@ -204,7 +206,7 @@ class Mask:
         True
         """
         if not isinstance(other, Mask):
-            raise TypeError(complaint("a Mask to compare with", describe(other), not_a_mask_cause(other)))
+            raise type_error("a Mask to compare with", describe(other), not_a_mask_cause(other))
         batch = _common("batch", self, other) if batch == 1 else batch
         heads = _common("heads", self, other) if heads == 1 else heads
         answers = [mask.dense(query_len, key_len, batch=batch, heads=heads) for mask in (self, other)]
@@ -258,14 +260,12 @@ class Mask:
         tensor([[1, 1, 1, 1, 0],
                 [1, 1, 1, 1, 1]], dtype=torch.int32)
         """
-        cached = _count("cached", cached)
+        cached = count("cached", cached)
         if self.query_len is not None and 0 < cached >= self.query_len:
-            raise ValueError(
-                complaint(
-                    f"fewer than {self.query_len} cached keys, as {self!r} holds {self.query_len} queries",
-                    str(cached),
-                    "a table that covers the new tokens only; give it cached and new tokens together",
-                )
+            raise value_error(
+                f"fewer than {self.query_len} cached keys, as {self!r} holds {self.query_len} queries",
+                str(cached),
+                "a table that covers the new tokens only; give it cached and new tokens together",
             )
         query_len = None if self.query_len is None else self.query_len - cached
         return replace(self, rule=_After(self, cached), query_len=query_len, name="")
@@ -278,17 +278,15 @@ class Mask:
         return f"Mask({getattr(self.rule, '__name__', 'rule')})"
 
     def __bool__(self) -> bool:
-        raise TypeError(
-            complaint(
-                "masks joined by &, | and ~",
-                f"the truth value of {self!r}",
-                "`and`, `or` or `not` between masks, which would silently drop one of them",
-            )
+        raise type_error(
+            "masks joined by &, | and ~",
+            f"the truth value of {self!r}",
+            "`and`, `or` or `not` between masks, which would silently drop one of them",
         )
 
     def _join(self, other: object, sign: str) -> "Mask":
         if not isinstance(other, Mask):
-            raise TypeError(complaint(f"a Mask on both sides of {sign}", describe(other), not_a_mask_cause(other)))
+            raise type_error(f"a Mask on both sides of {sign}", describe(other), not_a_mask_cause(other))
         sizes = {axis: _common(axis, self, other) for axis in _INDEX}
         return Mask(_Both(sign, self, other), **sizes)
 
@@ -302,14 +300,12 @@ class Mask:
         for axis, size in asked.items():
             held = self._held(axis)
             left_open = axis in ("batch", "heads") and size == 1
-            if _count(axis, size) != held and held is not None and not left_open:
-                raise ValueError(
-                    complaint(
-                        f"{axis}={held}, as {self!r} holds",
-                        f"{axis}={size}",
-                        "the mask was made from other token ids than the queries and keys"
-                        + (", or key_len was left out (it defaults to query_len)" * (axis == "key_len")),
-                    )
+            if count(axis, size) != held and held is not None and not left_open:
+                raise value_error(
+                    f"{axis}={held}, as {self!r} holds",
+                    f"{axis}={size}",
+                    "the mask was made from other token ids than the queries and keys"
+                    + (", or key_len was left out (it defaults to query_len)" * (axis == "key_len")),
                 )
 
     def _answer(
@@ -327,12 +323,10 @@ class Mask:
         answer = answer.reshape(1, 1, 1, 1) if answer.dim() == 0 else answer
         full = tuple(stop - start for start, stop in axes)
         if not fits(answer.shape, full):
-            raise ValueError(
-                complaint(
-                    f"the rule of {self!r} to answer pair by pair, within shape {full}",
-                    describe(answer),
-                    "the rule gives back a table; index it with the indices it is asked for: table[batch, key]",
-                )
+            raise value_error(
+                f"the rule of {self!r} to answer pair by pair, within shape {full}",
+                describe(answer),
+                "the rule gives back a table; index it with the indices it is asked for: table[batch, key]",
             )
         return answer
 
@@ -544,7 +538,7 @@ def causal(*, offset: int = 0, position_ids: Integer[Tensor, "batch token"] | No
     ----------
     Vaswani et al., "Attention Is All You Need" (2017), section 3.2.3.
     """
-    offset = _count("offset", offset)
+    offset = count("offset", offset)
     mask = _band("causal", "", None, 0, position_ids)
     if position_ids is None and offset:
         return replace(mask.after(offset), name=f"causal(offset={offset})")
@@ -584,7 +578,7 @@ def sliding_window(left: int, right: int = 0, *, position_ids: Integer[Tensor, "
     ----------
     Beltagy et al., "Longformer: The Long-Document Transformer" (2020), section 3.1.
     """
-    left, right = _count("left", left), _count("right", right)
+    left, right = count("left", left), count("right", right)
     return _band("sliding_window", f"{left}, {right}" if right else f"{left}", -left, right, position_ids)
 
 
@@ -612,7 +606,7 @@ def padding(keep: Bool[Tensor, "batch key"]) -> Mask:
     >>> padding(ids != 0)
     padding(keep[2, 3])
     """
-    keep = _table("keep", keep, "batch, key")
+    keep = bool_table("keep", keep, "batch, key")
     return Mask(_Keys("padding(keep{})", keep), batch=keep.shape[0], key_len=keep.shape[1])
 
 
@@ -649,9 +643,9 @@ def prefix(lengths: int | Integer[Tensor, " batch"]) -> Mask:
     Text-to-Text Transformer" (2020), section 3.2.1.
     """
     if isinstance(lengths, int):
-        return replace(prefix(torch.tensor([_count("lengths", lengths)])), name=f"prefix({lengths})")
-    lengths = _in_range("lengths", _integers("lengths", lengths, "batch"))
-    _count("every one of lengths", min(lengths.tolist(), default=0))
+        return replace(prefix(torch.tensor([count("lengths", lengths)])), name=f"prefix({lengths})")
+    lengths = in_range("lengths", integer_table("lengths", lengths, "batch"))
+    count("every one of lengths", min(lengths.tolist(), default=0))
     return Mask(_Band("prefix(lengths{})", None, -1, query_at=lengths), batch=lengths.shape[0])
 
 
@@ -680,7 +674,7 @@ def documents(ids: Integer[Tensor, "batch token"]) -> Mask:
             [1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
     """
-    ids = _integers("ids", ids, "batch, token")
+    ids = integer_table("ids", ids, "batch, token")
     return _tokens(_Band("documents(ids{})", 0, 0, ids, ids), ids)
 
 
@@ -717,7 +711,7 @@ def graph(allowed: Bool[Tensor, "*batch query key"]) -> Mask:
     ----------
     Velickovic et al., "Graph Attention Networks" (2018), section 2.1.
     """
-    allowed = _table("allowed", allowed, "query, key", "batch, query, key")
+    allowed = bool_table("allowed", allowed, "query, key", "batch, query, key")
     batch = 1 if allowed.dim() == 2 else allowed.shape[0]
     query_len, key_len = allowed.shape[-2:]
     return Mask(_Pairs("graph(allowed{})", allowed), batch=batch, query_len=query_len, key_len=key_len)
@@ -750,15 +744,13 @@ def per_head(masks: Sequence[Mask]) -> Mask:
     masks = (masks,) if isinstance(masks, Tensor) else tuple(masks) if isinstance(masks, Iterable) else (masks,)
     for mask in masks:
         if not isinstance(mask, Mask) or mask.heads != 1:
-            raise TypeError(
-                complaint(
-                    "a list of masks that are the same in every head",
-                    repr(mask) if isinstance(mask, Mask) else describe(mask),
-                    "a per_head mask or a tensor inside the list; give one Mask for each head",
-                )
+            raise type_error(
+                "a list of masks that are the same in every head",
+                repr(mask) if isinstance(mask, Mask) else describe(mask),
+                "a per_head mask or a tensor inside the list; give one Mask for each head",
             )
     if not masks:
-        raise ValueError(complaint("one mask for each head", "none", "an empty list"))
+        raise value_error("one mask for each head", "none", "an empty list")
     sizes = {axis: _common(axis, *masks) for axis in ("batch", "query_len", "key_len")}
     return Mask(_PerHead(masks), heads=len(masks), **sizes)
 
@@ -786,7 +778,7 @@ def from_dense(allowed: Bool[Tensor, "batch head query key"]) -> Mask:
     >>> from_dense(torch.ones(1, 1, 2, 2, dtype=torch.bool).tril()).same_as(causal(), 2)
     True
     """
-    allowed = _table("allowed", allowed, "batch, head, query, key")
+    allowed = bool_table("allowed", allowed, "batch, head, query, key")
     batch, heads, query_len, key_len = allowed.shape
     return Mask(
         _Pairs("from_dense(allowed{})", allowed),
@@ -804,7 +796,7 @@ def _band(name: str, arguments: str, low: int | None, high: int | None, position
     """Make a band over the positions, or over one integer a token."""
     if position_ids is None:
         return Mask(_Band(f"{name}({arguments})", low, high))
-    ids = _in_range("position_ids", _integers("position_ids", position_ids, "batch, token"))
+    ids = in_range("position_ids", integer_table("position_ids", position_ids, "batch, token"))
     separator = ", " if arguments else ""
     return _tokens(_Band(f"{name}({arguments}{separator}position_ids=ids{{}})", low, high, ids, ids), ids)
 
@@ -820,67 +812,9 @@ def _common(axis: str, *masks: Mask) -> Any:
     held = [mask for mask in masks if mask._held(axis) is not None]
     for mask in held[1:]:
         if mask._held(axis) != held[0]._held(axis):
-            raise ValueError(
-                complaint(
-                    f"masks of one {axis}",
-                    f"{held[0]._held(axis)} in {held[0]!r} and {mask._held(axis)} in {mask!r}",
-                    "they were made from different sets of token ids",
-                )
+            raise value_error(
+                f"masks of one {axis}",
+                f"{held[0]._held(axis)} in {held[0]!r} and {mask._held(axis)} in {mask!r}",
+                "they were made from different sets of token ids",
             )
     return getattr((held or masks)[0], axis)
-
-
-def _count(name: str, value: int) -> int:
-    """Check that a size or a count is an integer, 0 or more, and small enough to add two of them."""
-    count = value
-    if not isinstance(value, int | torch.SymInt):  # NumPy's integers, say
-        try:
-            count = None if isinstance(value, Tensor) else operator.index(value)
-        except TypeError:
-            count = None
-    if count is None or isinstance(value, bool):
-        raise TypeError(
-            complaint(
-                f"{name} to be an integer", describe(value), "a float, a bool or a tensor where a count was meant"
-            )
-        )
-    if count < 0:
-        raise ValueError(complaint(f"{name} to be 0 or more", f"{count}", "a sign slip; sizes and places count from 0"))
-    if count >= _FAR:
-        raise ValueError(complaint(f"{name} to be less than 2**62", f"{count}", "a number where None was meant"))
-    return count
-
-
-_FAR = 2**62  # the difference of two smaller integers cannot overflow
-
-
-def _in_range(name: str, ids: Tensor) -> Tensor:
-    if bool(((ids >= _FAR) | (ids <= -_FAR)).any()):
-        raise ValueError(
-            complaint(f"{name} between -2**62 and 2**62", "larger numbers", "hashes where places were meant")
-        )
-    return ids
-
-
-def _table(name: str, table: Tensor, *axes: str) -> Tensor:
-    """Check a bool table's dtype and rank; return a copy that nobody else can change."""
-    wanted = f"{name} to be a bool tensor, True = may attend, of shape ({') or ('.join(axes)})"
-    if not isinstance(table, Tensor) or table.dtype != torch.bool:
-        raise TypeError(complaint(wanted, describe(table), not_a_mask_cause(table)))
-    if table.dim() not in [text.count(",") + 1 for text in axes]:
-        raise ValueError(complaint(wanted, describe(table), not_a_mask_cause(table)))
-    return table.detach().clone()
-
-
-def _integers(name: str, ids: Tensor, axes: str) -> Tensor:
-    """Check an integer table's dtype and rank; return a copy in int64."""
-    wanted = f"{name} to be an integer tensor of shape ({axes})"
-    if not isinstance(ids, Tensor):
-        raise TypeError(complaint(wanted, describe(ids), "a tensor was meant; torch.tensor(...) makes one"))
-    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
-        raise TypeError(complaint(wanted, describe(ids), "a mask or an embedding where integers were meant"))
-    if ids.dim() != axes.count(",") + 1:
-        raise ValueError(
-            complaint(wanted, describe(ids), "an axis too few or too many; one sample of ids is ids[None]")
-        )
-    return ids.detach().to(torch.int64, copy=True)

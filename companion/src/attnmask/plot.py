@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from attnmask._check import complaint, describe
+from attnmask._check import describe, value_error
 from attnmask.attention import Steps
 from attnmask.masks import Mask, from_dense
 
@@ -62,12 +62,10 @@ def panels(columns: Sequence[int], rows: Sequence[int], *, cell: float = 0.55) -
     2
     """
     if len(columns) != len(rows) or min([*columns, *rows], default=0) < 1:
-        raise ValueError(
-            complaint(
-                "a number of rows and of columns for each grid, 1 or more",
-                f"rows {list(rows)} and columns {list(columns)}",
-                "a grid left out of one of the two lists, or a sequence without tokens",
-            )
+        raise value_error(
+            "a number of rows and of columns for each grid, 1 or more",
+            f"rows {list(rows)} and columns {list(columns)}",
+            "a grid left out of one of the two lists, or a sequence without tokens",
         )
     size = (cell * sum(columns) + 0.45 * len(columns) + 0.2, cell * max(rows) + 0.85)
     # Made outside rc_context: a notebook's backend, loaded here, would else forget that it is interactive.
@@ -173,11 +171,9 @@ def show_matrix(
     ['1', '0', '0', '1']
     """
     if not isinstance(values, Tensor) or values.dim() != 2:
-        raise ValueError(
-            complaint("a tensor of two axes, (row, column)", describe(values), "an axis too many; pick one")
-        )
+        raise value_error("a tensor of two axes, (row, column)", describe(values), "an axis too many; pick one")
     if blocked is not None and (blocked.dtype != torch.bool or blocked.shape != values.shape):
-        raise ValueError(complaint("blocked to be bool, shaped as values", describe(blocked), "a mask of other tokens"))
+        raise value_error("blocked to be bool, shaped as values", describe(blocked), "a mask of other tokens")
     values = values.detach().double().cpu()
     hatched = torch.isneginf(values)
     if blocked is not None:
@@ -260,7 +256,7 @@ def show_steps(
     width = matrices["output"].shape[-1]
     axes = list(panels([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4) if axes is None else axes)
     if len(axes) != len(matrices):
-        raise ValueError(complaint("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size"))
+        raise value_error("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size")
     blocked = torch.isneginf(matrices["masked scores"])
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
         if name == "output":
@@ -313,12 +309,12 @@ def compare(
     """
     key_tokens = query_tokens if key_tokens is None else key_tokens
     if not results:
-        raise ValueError(complaint("at least one result to draw", "none", "an empty dict"))
+        raise value_error("at least one result to draw", "none", "an empty dict")
     count = len(results)
     axes = list(panels([len(key_tokens)] * count, [len(query_tokens)] * count) if axes is None else axes)
     if len(axes) != len(results):
-        raise ValueError(
-            complaint("as many Axes as results", f"{len(axes)} for {len(results)}", "a subplot grid of another size")
+        raise value_error(
+            "as many Axes as results", f"{len(axes)} for {len(results)}", "a subplot grid of another size"
         )
     for ax, (name, result) in zip(axes, results.items(), strict=True):
         if isinstance(result, Steps):
@@ -351,12 +347,10 @@ def _cells(
     """Draw a grid of cells: a shade from 0 (light) to 1 (dark), a hatch where blocked, a text in each."""
     rows, columns = len(row_labels), len(column_labels)
     if shades.shape != (rows, columns):
-        raise ValueError(
-            complaint(
-                f"a matrix of {rows} rows and {columns} columns, as there are labels",
-                f"shape {tuple(shades.shape)}",
-                "the tokens of another sequence, or an axis too many",
-            )
+        raise value_error(
+            f"a matrix of {rows} rows and {columns} columns, as there are labels",
+            f"shape {tuple(shades.shape)}",
+            "the tokens of another sequence, or an axis too many",
         )
     ax = panels([columns], [rows])[0] if ax is None else ax
     with rc_context(_STYLE):
@@ -391,12 +385,10 @@ def _slice(tensor: Tensor, batch: int, head: int) -> Tensor:
     """Pick one (row, column) matrix out of a tensor of rank 2, 3 (batch first) or 4."""
     index = {2: (), 3: (batch,), 4: (batch, head)}.get(tensor.dim())
     if index is None or any(not 0 <= place < size for place, size in zip(index, tensor.shape, strict=False)):
-        raise ValueError(
-            complaint(
-                f"sample {batch} and head {head} of a tensor of rank 2, 3 or 4",
-                describe(tensor),
-                "batch or head beyond what there is",
-            )
+        raise value_error(
+            f"sample {batch} and head {head} of a tensor of rank 2, 3 or 4",
+            describe(tensor),
+            "batch or head beyond what there is",
         )
     return tensor[index].detach().double().cpu()
 
@@ -405,7 +397,7 @@ def _one_matrix(mask: Mask | Tensor, query_len: int, key_len: int, batch: int, h
     """Return one sample's and one head's answers as a bool tensor (query, key)."""
     mask = mask if isinstance(mask, Mask) else from_dense(mask)
     if batch < 0 or head < 0:
-        raise ValueError(complaint("batch and head from 0", f"{batch} and {head}", "negative ones do not wrap here"))
+        raise value_error("batch and head from 0", f"{batch} and {head}", "negative ones do not wrap here")
     batch_size, heads = (max(index + 1, held) for index, held in ((batch, mask.batch), (head, mask.heads)))
     dense = mask.dense(query_len, key_len, batch=batch_size, heads=heads, device="cpu")
     return dense.expand(batch_size, heads, query_len, key_len)[batch, head]

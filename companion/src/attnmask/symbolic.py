@@ -6,7 +6,7 @@ import sympy
 from sympy import Matrix, Symbol
 from torch import Tensor
 
-from attnmask._check import complaint, describe
+from attnmask._check import describe, value_error
 from attnmask.masks import Mask, graph
 
 #: The width of query and key, under the square root.
@@ -101,16 +101,12 @@ def additive(mask: Mask | Tensor, query_len: int, key_len: int | None = None) ->
     [0,   0]])
     """
     if isinstance(mask, Tensor) and mask.dim() != 2:
-        raise ValueError(
-            complaint("a Mask, or a bool tensor (query, key)", describe(mask), "pick one sample and one head")
-        )
+        raise value_error("a Mask, or a bool tensor (query, key)", describe(mask), "pick one sample and one head")
     mask = mask if isinstance(mask, Mask) else graph(mask)
     key_len = query_len if key_len is None else key_len
     allowed = mask.dense(query_len, key_len, device="cpu")
     if allowed.shape[:2] != (1, 1):
-        raise ValueError(
-            complaint("a mask of one sample and one head", describe(allowed), "pick one sample and one head first")
-        )
+        raise value_error("a mask of one sample and one head", describe(allowed), "pick one sample and one head first")
     pairs = allowed[0, 0].expand(query_len, key_len).tolist()
     return Matrix([[0 if allows else -sympy.oo for allows in row] for row in pairs])
 
@@ -144,12 +140,10 @@ def output(weights: Matrix, value_tokens: Sequence[str] = "abcD") -> Matrix:
     """
     value_tokens = _named(value_tokens)
     if weights.cols != len(value_tokens):
-        raise ValueError(
-            complaint(
-                f"one column of weights for each of {len(value_tokens)} values",
-                f"{weights.cols} columns",
-                "the tokens of another sequence",
-            )
+        raise value_error(
+            f"one column of weights for each of {len(value_tokens)} values",
+            f"{weights.cols} columns",
+            "the tokens of another sequence",
         )
     return weights * Matrix([value(token) for token in value_tokens])
 
@@ -182,10 +176,8 @@ def _named(tokens: Sequence[str]) -> tuple[str, ...]:
     """Check that each token has a name of its own, for tokens of one name would become one letter."""
     names = tuple(tokens)
     if len(set(names)) < len(names) or any("·" in name or not name for name in names):
-        raise ValueError(
-            complaint(
-                "tokens with a name each, without ·", f"{names}", "a word that comes twice; number them: the1, the2"
-            )
+        raise value_error(
+            "tokens with a name each, without ·", f"{names}", "a word that comes twice; number them: the1, the2"
         )
     return names
 

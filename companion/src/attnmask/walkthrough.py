@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnmask._check import complaint
+from attnmask._check import type_error
 
 
 class FourTokens(NamedTuple):
@@ -72,7 +72,7 @@ def four_tokens(*, dtype: torch.dtype = torch.float32, device: torch.device | st
     Self-Attention Masks Work?" (2022); the numbers are this book's own.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise TypeError(complaint("a floating dtype", f"{dtype}", "an integer dtype, which attention cannot use"))
+        raise type_error("a floating dtype", f"{dtype}", "an integer dtype, which attention cannot use")
 
     def tensor(rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, dtype=dtype, device=device)
