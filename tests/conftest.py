@@ -3,11 +3,12 @@
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 matplotlib.use("agg")
-settings.register_profile("book", deadline=None, max_examples=80)
+# A loaded machine is no reason to fail.
+settings.register_profile("book", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("book")
 
 

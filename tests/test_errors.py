@@ -324,6 +324,12 @@ CASES = {
         "(2, 3)",
         "a mask of other tokens",
     ),
+    "rows of unequal length": (
+        lambda: plot.show_letters([["a", "b"], ["c"]], "ab", "ab"),
+        "2 rows of 2 texts",
+        "rows of [2, 1]",
+        "a row too short or too long",
+    ),
     "a picture without tokens": (lambda: plot.show_mask(causal(), ""), "1 or more", "rows [0]", "without tokens"),
     "a sample that is not there": (
         lambda: plot.show_steps(attend_with(None), "abc", batch=2),

@@ -199,12 +199,38 @@ def show_letters(
 ) -> Axes:
     """Draw a matrix of letters as labelled cells; the cells that read ``"0"`` are hatched.
 
+    Parameters
+    ----------
+    texts
+        Rows of texts, one a cell; between dollar signs, as mathematics.
+    row_labels, column_labels
+        One name a row and a column.
+    title, xlabel, ylabel
+        Text around the cells.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        Not as many texts as there are labels.
+
     Examples
     --------
     >>> axes = show_letters([["$e_{aa}$", "0"]], "a", "ab")
     >>> len(axes.patches)  # the hatched ones
     1
     """
+    if [len(row) for row in texts] != [len(column_labels)] * len(row_labels):
+        raise value_error(
+            f"{len(row_labels)} rows of {len(column_labels)} texts, as there are labels",
+            f"rows of {[len(row) for row in texts]}",
+            "a row too short or too long, or the tokens of another sequence",
+        )
     nothing = torch.tensor([[text == "0" for text in row] for row in texts])
     axes = _cells(texts, 0.35 * (~nothing).double(), nothing, row_labels, column_labels, title, ax)
     axes.set(xlabel=xlabel, ylabel=ylabel)
