@@ -51,6 +51,8 @@ def test_every_picture_has_alt_text_a_caption_and_a_name_of_its_own(path):
         described = cell["metadata"].get("mystnb", {})
         assert draws(cell) == ("image" in described), cell["id"]
         if draws(cell):
+            # A result beside the picture would be shown as `<Axes …>`, under the picture's name.
+            assert "execute_result" not in {output["output_type"] for output in cell["outputs"]}, cell["id"]
             assert len(described["image"]["alt"]) >= 60, cell["id"]
             assert described["figure"]["caption"].endswith("."), cell["id"]
             assert described["figure"]["name"].startswith("fig-"), cell["id"]
