@@ -72,6 +72,14 @@ def test_steps_stand_in_a_row_and_hold_the_numbers():
     assert len({axes.get_position().y0 for axes in (scores, masked, weights)}) == 1
 
 
+def test_weights_have_one_scale_in_every_picture():
+    four = four_tokens(dtype=torch.float64)
+    for mask in (everything(), causal()):
+        steps = attend(four.query, four.key, four.value, mask)
+        for axes in (plot.show_steps(steps, four.tokens)[2], plot.compare({"": steps}, four.tokens)[0]):
+            torch.testing.assert_close(torch.tensor(axes.images[0].get_array().tolist()).double(), steps.weights)
+
+
 def test_an_empty_row_reads_nan():
     four = four_tokens()
     steps = attend(four.query, four.key, four.value, ~everything(), empty_rows="nan")

@@ -20,7 +20,6 @@ from attnmask._check import describe, value_error
 from attnmask.attention import Steps
 from attnmask.masks import Mask, from_dense
 
-_WEIGHTS = (0.0, 1.0)  # every picture of weights has this scale, so that they can be compared
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": _GROUND,
@@ -278,23 +277,15 @@ def show_steps(
     ['scores', 'masked scores', 'weights', 'output']
     """
     key_tokens = query_tokens if key_tokens is None else key_tokens
-    matrices = {name.replace("_", " "): _slice(step, batch, head) for name, step in steps._asdict().items()}
-    width = matrices["output"].shape[-1]
-    axes = list(panels([len(key_tokens)] * 3 + [width], [len(query_tokens)] * 4) if axes is None else axes)
-    if len(axes) != len(matrices):
+    scores, masked_scores, _, output = (_slice(step, batch, head) for step in steps)
+    columns = [f"v{i}" for i in range(output.shape[-1])]
+    axes = list(panels([len(key_tokens)] * 3 + [len(columns)], [len(query_tokens)] * 4) if axes is None else axes)
+    if len(axes) != 4:
         raise value_error("four Axes, one a step", f"{len(axes)}", "a subplot grid of another size")
-    blocked = torch.isneginf(matrices["masked scores"])
-    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        if name == "output":
-            columns = [f"v{i}" for i in range(width)]
-            show_matrix(matrix, query_tokens, columns, title=name, xlabel="width of value", ax=ax)
-        else:
-            hatched = None if name == "scores" else blocked
-            limits = _WEIGHTS if name == "weights" else None
-            show_matrix(
-                matrix, query_tokens, key_tokens, blocked=hatched, limits=limits, title=name, xlabel="key", ax=ax
-            )
-    axes[0].set_ylabel("query")
+    show_matrix(scores, query_tokens, key_tokens, title="scores", xlabel="key", ylabel="query", ax=axes[0])
+    show_matrix(masked_scores, query_tokens, key_tokens, title="masked scores", xlabel="key", ax=axes[1])
+    _show_weights(steps, query_tokens, key_tokens, batch, head, "weights", axes[2])
+    show_matrix(output, query_tokens, columns, title="output", xlabel="width of value", ax=axes[3])
     return axes
 
 
@@ -344,11 +335,7 @@ def compare(
         )
     for ax, (name, result) in zip(axes, results.items(), strict=True):
         if isinstance(result, Steps):
-            weights, scores = (_slice(step, batch, head) for step in (result.weights, result.masked_scores))
-            blocked = torch.isneginf(scores)
-            show_matrix(
-                weights, query_tokens, key_tokens, blocked=blocked, limits=_WEIGHTS, title=name, xlabel="key", ax=ax
-            )
+            _show_weights(result, query_tokens, key_tokens, batch, head, name, ax)
         elif isinstance(result, Tensor) and result.dtype != torch.bool:
             show_matrix(_slice(result, batch, head), query_tokens, key_tokens, title=name, xlabel="key", ax=ax)
         else:
@@ -359,6 +346,21 @@ def compare(
 
 
 # ---- one drawing for all of them --------------------------------------------------
+
+
+def _show_weights(
+    steps: Steps,
+    query_tokens: Sequence[str],
+    key_tokens: Sequence[str],
+    batch: int,
+    head: int,
+    title: str,
+    ax: Axes,
+) -> None:
+    """Draw weights from 0 to 1, the blocked ones hatched: one scale, so that pictures can be compared."""
+    weights, masked_scores = (_slice(step, batch, head) for step in (steps.weights, steps.masked_scores))
+    blocked = torch.isneginf(masked_scores)
+    show_matrix(weights, query_tokens, key_tokens, blocked=blocked, limits=(0.0, 1.0), title=title, xlabel="key", ax=ax)
 
 
 def _cells(
