@@ -206,3 +206,48 @@ def cases(draw, sizes=None, depth=3):
     cached = draw(st.integers(0, 3))
     inner = draw(cases(Sizes(sizes.batch, sizes.heads, sizes.query_len + cached, sizes.key_len), depth - 1))
     return Case(inner.mask.after(cached), lambda b, h, q, k: inner.rule(b, h, q + cached, k), sizes)
+
+
+# ---- what a stack of self-attentions lets through ---------------------------------
+
+
+def reach_loop(layers: list[Rule], sizes: Sizes, residual: bool) -> tuple[list[list[list[bool]]], bool]:
+    """Follow every token through a stack: which inputs each output depends on, and whether rows ever coincide.
+
+    A row's content is a name for the function that computes it: two rows of one name
+    are equal, and a query whose keys are all equal has nothing to weigh.
+    """
+    reached, coincide = [], False
+    for b in range(sizes.batch):
+        names: dict[object, int] = {}
+        content = [names.setdefault(("token", i), len(names)) for i in range(sizes.query_len)]
+        depends = [{i} for i in range(sizes.query_len)]
+        for rule in layers:
+            new_content, new_depends = [], []
+            for q in range(sizes.query_len):
+                seen = [[k for k in range(sizes.query_len) if rule(b, h, q, k)] for h in range(sizes.heads)]
+                mixed = [sorted(content[k] for k in keys) for keys in seen]
+                weighs = any(len(set(each)) > 1 for each in mixed)
+                what = tuple(tuple(each) if len(set(each)) > 1 else tuple(set(each)) for each in mixed)
+                own = residual or weighs
+                new_content.append(names.setdefault((what, content[q] if own else None, rule), len(names)))
+                new_depends.append(set().union(*(depends[k] for keys in seen for k in keys), depends[q] if own else ()))
+            content, depends = new_content, new_depends
+            coincide |= len(set(content)) < len(content)
+        reached.append([[i in row for i in range(sizes.query_len)] for row in depends])
+    return reached, coincide
+
+
+@st.composite
+def stacks(draw, everyone_sees_itself=False):
+    """One to three masks of one square size, with their rules."""
+    length = draw(st.integers(1, 5))
+    sizes = Sizes(draw(st.integers(1, 2)), draw(st.integers(1, 2)), length, length)
+    layers = draw(st.lists(cases(sizes, depth=2), min_size=1, max_size=3))
+    if everyone_sees_itself:
+        layers = [Case(each.mask | sliding_window(0), _or_itself(each.rule), sizes) for each in layers]
+    return layers
+
+
+def _or_itself(rule: Rule) -> Rule:
+    return lambda b, h, q, k: q == k or rule(b, h, q, k)

@@ -1,10 +1,16 @@
 """Every bad input and the sentence it meets: what was expected, what came, the likely cause."""
 
+import itertools
+
 import pytest
 import torch
+from torch import nn
 
 from attnmask import (
+    CrossAttention,
+    Encoder,
     Mask,
+    Translator,
     attend,
     causal,
     default_device,
@@ -13,10 +19,12 @@ from attnmask import (
     four_tokens,
     from_dense,
     graph,
+    influence,
     padding,
     per_head,
     plot,
     prefix,
+    reach,
     sliding_window,
     symbolic,
 )
@@ -29,6 +37,12 @@ CUBE = torch.ones(2, 3, 3, dtype=torch.bool)
 IDS = torch.tensor([[5, 6, 0], [7, 0, 0]])
 TOKEN = torch.randn(2, 3, 4)  # (batch, token, d)
 HEADS = torch.randn(2, 2, 3, 4)  # (batch, head, token, d)
+
+
+EMBEDDING = nn.Embedding(10, 4)
+ENCODER = Encoder(layers=2, d_model=4)
+TRANSLATOR = Translator(source_vocabulary=10, target_vocabulary=5, layers=1, d_model=4, longest=8)
+TICKS = itertools.count()
 
 
 def attend_with(mask, token=TOKEN):
@@ -314,6 +328,181 @@ CASES = {
     ),
     "forgotten parentheses": (lambda: attend_with(causal), "a Mask", "(function)", "forgotten parentheses: causal()"),
     "forgotten parentheses in a rule": (lambda: causal & padding(KEEP), "both sides of &", "(function)", "forgotten"),
+    # ---- layers
+    "heads that do not divide the width": (
+        lambda: Encoder(layers=1, d_model=8, heads=3),
+        "d_model to be a multiple of heads",
+        "d_model=8, heads=3",
+        "a slip",
+    ),
+    "no heads": (lambda: CrossAttention(8, 0), "a multiple of heads", "heads=0", "a slip"),
+    "a mask too few": (
+        lambda: ENCODER(TOKEN, [causal()]),
+        "one mask for all layers, or a list of 2, one a layer",
+        "a list of 1",
+        "a layer was left out",
+    ),
+    "masks from a generator": (
+        lambda: ENCODER(TOKEN, (causal() for _ in "ab")),
+        "a list of 2",
+        "generator",
+        "left out",
+    ),
+    "ids for an encoder": (lambda: ENCODER(IDS), "tokens of shape (batch, token, d_model=4)", "an int64", "embeddings"),
+    "one sample for an encoder": (lambda: ENCODER(TOKEN[0]), "(batch, token, d_model=4)", "(3, 4)", "x[None]"),
+    "another width": (lambda: ENCODER(torch.randn(2, 3, 5)), "(batch, token, d_model=4)", "(2, 3, 5)", "another width"),
+    "a mask of another convention in a layer": (
+        lambda: ENCODER(TOKEN, KEEP),
+        "a Mask, or a bool tensor of four axes",
+        "(2, 3)",
+        "padding(mask)",
+    ),
+    "source ids in the target": (
+        lambda: TRANSLATOR(IDS, IDS),
+        "token ids from 0 to 4",
+        "ids from 0 to 7",
+        "source and target swapped",
+    ),
+    "a sentence without positions": (
+        lambda: TRANSLATOR(IDS.repeat(1, 3), IDS),
+        "at most longest=8 tokens",
+        "9",
+        "longest was left as it is",
+    ),
+    # ---- reach
+    "one mask for a stack": (lambda: reach(causal(), 3), "a list of masks", "causal()", "write [mask] * layers"),
+    "a tensor for a stack": (lambda: reach(KEEP, 3), "a list of masks", "a bool tensor", "padding(mask)"),
+    "a tensor for a layer": (lambda: reach([causal(), KEEP], 3), "a list of masks", "a bool tensor", "padding(mask)"),
+    "another length for a stack": (lambda: reach([padding(KEEP)], 4), "key_len=3", "key_len=4", "other token ids"),
+    "a stack of negative length": (lambda: reach([], -1), "query_len to be 0 or more", "-1", "a sign slip"),
+    # ---- influence
+    "a probe of no name": (lambda: influence(ENCODER, TOKEN, probe="grad"), '"gradient" or', "'grad'", "spelling slip"),
+    "a list of ids": (lambda: influence(EMBEDDING, [[1, 2]]), "inputs to be (batch, position", "[[1, 2]]", "no tensor"),
+    "a mask to measure": (lambda: influence(EMBEDDING, KEEP), "inputs to be (batch,", "a bool tensor", "a mask, or"),
+    "only masks": (lambda: influence(EMBEDDING, {"mask": KEEP}), "an input to measure", "['mask']", "only masks"),
+    "an input that is not there": (
+        lambda: influence(EMBEDDING, {"input": IDS}, of=["inputs"]),
+        "names among ['input']",
+        "['inputs']",
+        "a spelling slip",
+    ),
+    "ids of one sample": (
+        lambda: influence(EMBEDDING, IDS[0]),
+        "(batch, position) token ids, with positions on axis 1",
+        "an int64 tensor of shape (3,)",
+        "one sample lacks its batch axis",
+    ),
+    "positions on an axis that is not there": (
+        lambda: influence(ENCODER, TOKEN, position_axis=3),
+        "positions on axis 3",
+        "(2, 3, 4)",
+        "as position_axis can say",
+    ),
+    "positions from the end": (lambda: influence(ENCODER, TOKEN, position_axis=-2), "0 or more", "-2", "a sign slip"),
+    "ids outside the vocabulary": (
+        lambda: influence(EMBEDDING, {"input": IDS + 5}),
+        "input from 0 to 9, as the embedding has 10 rows",
+        "ids from 5 to 12",
+        "the tokenizer of another model, or -100 left over from labels",
+    ),
+    "ids below the vocabulary, looked up by an index": (
+        lambda: influence(lambda ids: EMBEDDING.weight[ids], IDS - 1, probe="perturbation"),
+        "token ids from 0 to 9",
+        "ids from -1 to 6",
+        "-100 left over",
+    ),
+    "ids that meet no embedding": (
+        lambda: influence(lambda input: nn.functional.one_hot(input, 10).float(), {"input": IDS}),
+        "input that the model looks up in an embedding",
+        "no lookup of just these ids",
+        'try probe="perturbation", or give the embedded tokens instead',
+    ),
+    "ids that are changed on the way": (
+        lambda: influence(lambda ids: EMBEDDING(ids + 1), IDS),
+        "token ids that the model looks up",
+        "no lookup of just these ids",
+        "they are changed on the way",
+    ),
+    "ids that nothing can replace": (
+        lambda: influence(lambda ids: ids[..., None] * 1.0, torch.zeros(1, 3, dtype=torch.long), probe="perturbation"),
+        "token ids that the model looks up",
+        "no lookup",
+        "embedded tokens instead",
+    ),
+    "predictions": (
+        lambda: influence(lambda x: ENCODER(x).argmax(-1, keepdim=True), TOKEN),
+        "an output (batch, position, feature) of floats",
+        "an int64 tensor of shape (2, 3, 1)",
+        "have the model return the scores they were chosen from",
+    ),
+    "predictions compared": (
+        lambda: influence(lambda x: ENCODER(x).argmax(-1, keepdim=True), TOKEN, probe="perturbation"),
+        "of floats",
+        "an int64 tensor",
+        "predictions",
+    ),
+    "a pooled output": (
+        lambda: influence(lambda x: ENCODER(x).mean(1), TOKEN),
+        "an output (batch, position, feature) of floats, positions on axis 1",
+        "a float32 tensor of shape (2, 4)",
+        "have the model return the one before pooling",
+    ),
+    "one number a position": (lambda: influence(lambda x: x.sum(-1), TOKEN), "(batch,", "(2, 3)", "output[..., None]"),
+    "no output": (lambda: influence(lambda x: None, TOKEN), "an output (batch,", "None (NoneType)", "a pooled output"),
+    "one sample without a batch, unsaid": (
+        lambda: influence(lambda x: attend(x, x, x).output, TOKEN[0]),
+        "an output (batch, position, feature)",
+        "(3, 4)",
+        "pooled",
+    ),
+    "an output of another batch": (
+        lambda: influence(lambda x: x.flatten(0, 1)[None], TOKEN),
+        "as many samples in the output as in each input",
+        "1 out, [2] in",
+        "the batch folded into the positions",
+    ),
+    "an output with NaN": (
+        lambda: influence(lambda x: x / 0 * 0, TOKEN),
+        "an output of numbers",
+        "NaN in it",
+        "a query that may look at no key",
+    ),
+    "a gradient of NaN": (
+        lambda: influence(lambda x: x + (x * 0).sum(1, keepdim=True).sqrt().nan_to_num() * 0, TOKEN),
+        "gradients of numbers",
+        "NaN in them",
+        'probe="perturbation" needs no gradient',
+    ),
+    "a model without a gradient": (
+        lambda: influence(lambda x: x.detach() * 2, TOKEN),
+        "an output that has a gradient",
+        "one without",
+        'probe="perturbation" needs no gradient',
+    ),
+    "a model that cannot be trained": (
+        lambda: influence(lambda x: (y := x.exp(), y.mul_(2))[1], TOKEN),
+        "what the backward pass needs unchanged",
+        "a float32 tensor of shape (2, 3, 4) changed in place",
+        "cannot be trained",
+    ),
+    "runs that differ": (
+        lambda: influence(lambda x: x + next(TICKS), TOKEN, probe="perturbation"),
+        "two runs on the same input to agree bit for bit",
+        "two outputs that differ",
+        "randomness from outside",
+    ),
+    "a forward pass beyond memory": (
+        lambda: influence(ENCODER, TOKEN, memory=500),
+        "a measurement that fits into memory=500 bytes",
+        "more than 500 bytes saved in the forward pass",
+        "a shorter input mostly shows the same",
+    ),
+    "a result beyond memory": (
+        lambda: influence(lambda x: x * 1, torch.ones(1, 100, 1), probe="perturbation", memory=9_999),
+        "fits into memory=9,999 bytes",
+        "a result of 10,000 bytes",
+        "a long sequence",
+    ),
     # ---- letters and pictures
     "two tokens of one name": (lambda: symbolic.scores(["the", "cat", "the"]), "a name each", "'cat'", "comes twice"),
     "letters for a batch": (lambda: symbolic.additive(CUBE, 3), "(query, key)", "(2, 3, 3)", "pick one sample"),

@@ -6,6 +6,7 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 
 from attnmask._device import default_device
 from attnmask.attention import Steps, attend
+from attnmask.layers import CrossAttention, Decoder, Encoder, SelfAttention, Translator
 from attnmask.masks import (
     Mask,
     causal,
@@ -18,12 +19,18 @@ from attnmask.masks import (
     prefix,
     sliding_window,
 )
+from attnmask.probe import influence, reach
 from attnmask.walkthrough import FourTokens, four_tokens
 
 __all__ = [
+    "CrossAttention",
+    "Decoder",
+    "Encoder",
     "FourTokens",
     "Mask",
+    "SelfAttention",
     "Steps",
+    "Translator",
     "attend",
     "causal",
     "default_device",
@@ -32,8 +39,10 @@ __all__ = [
     "four_tokens",
     "from_dense",
     "graph",
+    "influence",
     "padding",
     "per_head",
     "prefix",
+    "reach",
     "sliding_window",
 ]

@@ -1,0 +1,324 @@
+"""The smallest encoder, decoder and translator that take their masks layer by layer."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from attnmask._check import count, describe, type_error, value_error
+from attnmask.attention import attend
+from attnmask.masks import Mask
+
+LayerMask = Mask | Tensor | None
+LayerMasks = LayerMask | Sequence[LayerMask]  # one for all layers, or one a layer
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention: the queries come from ``x``, the keys and values from ``memory``.
+
+    Parameters
+    ----------
+    d_model
+        Width of the tokens, a multiple of ``heads``.
+    heads
+        How many heads share that width, 1 or more.
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``heads`` does not divide ``d_model``; when called, tokens that are not
+        (batch, token, d_model) floats, or a mask that `attend` refuses.
+
+    Examples
+    --------
+    >>> attention = CrossAttention(d_model=8, heads=2)
+    >>> attention(torch.randn(1, 3, 8), torch.randn(1, 5, 8)).shape
+    torch.Size([1, 3, 8])
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need" (2017), section 3.2.2.
+    """
+
+    def __init__(self, d_model: int, heads: int = 1) -> None:
+        super().__init__()
+        if count("heads", heads) == 0 or count("d_model", d_model) == 0 or d_model % heads:
+            raise value_error(
+                "d_model to be a multiple of heads", f"d_model={d_model}, heads={heads}", "a slip in one of the two"
+            )
+        self.heads = heads
+        self.W_Q, self.W_K, self.W_V, self.W_O = (nn.Linear(d_model, d_model, bias=False) for _ in range(4))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch key d_model"],
+        mask: LayerMask = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Let each token of ``x`` look at those tokens of ``memory`` that the mask allows; None = all."""
+        for tokens in (x, memory):
+            _check_tokens(tokens, self.W_Q.in_features)
+        query, key, value = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, head, token, d)
+            for projected in (self.W_Q(x), self.W_K(memory), self.W_V(memory))
+        )
+        output = attend(query, key, value, mask).output
+        mixed: Tensor = self.W_O(output.transpose(1, 2).flatten(2))  # (batch, query, d_model)
+        return mixed
+
+
+class SelfAttention(CrossAttention):
+    """Attention of a sequence over itself: queries, keys and values all come from ``x``.
+
+    Parameters and errors are those of `CrossAttention`.
+
+    Examples
+    --------
+    >>> from attnmask import causal
+    >>> attention = SelfAttention(d_model=8, heads=2)
+    >>> attention(torch.randn(1, 4, 8), causal()).shape
+    torch.Size([1, 4, 8])
+    """
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch token d_model"], mask: LayerMask = None
+    ) -> Float[Tensor, "batch token d_model"]:
+        """Let each token look at those tokens that the mask allows; None = all."""
+        return super().forward(x, x, mask)
+
+
+class _Stack(nn.Module):
+    """What `Encoder` and `Decoder` share."""
+
+    cross = False
+
+    def __init__(
+        self, layers: int, d_model: int, heads: int = 1, *, residual: bool = True, mlp: bool = True, norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(d_model, heads, self.cross, residual, mlp, norm) for _ in range(count("layers", layers))
+        )
+        self.norm, self.d_model = _norm(d_model, norm), d_model
+
+    def _run(
+        self, x: Tensor, masks: LayerMasks, memory: Tensor | None = None, memory_masks: LayerMasks = None
+    ) -> Tensor:
+        _check_tokens(x, self.d_model)
+        depth = len(self.layers)
+        pairs = zip(_per_layer(masks, depth), _per_layer(memory_masks, depth), strict=True)
+        for layer, (mask, memory_mask) in zip(self.layers, pairs, strict=True):
+            x = layer(x, mask, memory, memory_mask)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class Encoder(_Stack):
+    """A stack of layers, each self-attention and an MLP, each of these pre-norm and residual.
+
+    Under a causal mask this is a GPT's stack: the mask makes the difference.
+
+    Parameters
+    ----------
+    layers, d_model, heads
+        How many layers, how wide the tokens, how many heads a layer.
+    residual, mlp, norm
+        False leaves that part out of every layer (``norm`` also at the end of the stack);
+        all three False leave attention alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `CrossAttention`; when called, another number of masks than layers.
+
+    Examples
+    --------
+    Padding masked in the first of two layers only:
+
+    >>> from attnmask import padding
+    >>> keep = torch.tensor([[True, True, True, False]])
+    >>> encoder = Encoder(layers=2, d_model=8)
+    >>> encoder(torch.randn(1, 4, 8), [padding(keep), None]).shape
+    torch.Size([1, 4, 8])
+
+    References
+    ----------
+    Vaswani et al., "Attention Is All You Need" (2017), section 3.1; the norm before each
+    part after Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch token d_model"], masks: LayerMasks = None
+    ) -> Float[Tensor, "batch token d_model"]:
+        """Pass ``x`` through every layer, under one mask for all of them or a list of one a layer."""
+        return self._run(x, masks)
+
+
+class Decoder(_Stack):
+    """As `Encoder`, with cross-attention to ``memory`` between self-attention and MLP in every layer.
+
+    Parameters and errors are those of `Encoder`.
+
+    Examples
+    --------
+    >>> from attnmask import causal
+    >>> decoder = Decoder(layers=2, d_model=8)
+    >>> decoder(torch.randn(1, 3, 8), torch.randn(1, 5, 8), causal()).shape
+    torch.Size([1, 3, 8])
+    """
+
+    cross = True
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch token d_model"],
+        memory: Float[Tensor, "batch key d_model"],
+        masks: LayerMasks = None,
+        memory_masks: LayerMasks = None,
+    ) -> Float[Tensor, "batch token d_model"]:
+        """Pass ``x`` through every layer; ``masks`` rule its self-attention, ``memory_masks`` its view of memory."""
+        return self._run(x, masks, memory, memory_masks)
+
+
+class Translator(nn.Module):
+    """Token ids to logits: embeddings with learned positions, an `Encoder`, a `Decoder`, a linear layer.
+
+    No mask is made inside: what is not given is not masked.
+
+    Parameters
+    ----------
+    source_vocabulary, target_vocabulary
+        How many different ids the source and the target have.
+    layers, d_model, heads
+        Of encoder and decoder alike.
+    longest
+        The longest sequence that has a position embedding.
+    residual, mlp, norm
+        As for `Encoder`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `Encoder`; when called, ids outside the vocabulary or sequences beyond ``longest``.
+
+    Examples
+    --------
+    >>> from attnmask import causal, padding
+    >>> source, target = torch.tensor([[5, 3, 0]]), torch.tensor([[1, 4]])
+    >>> translator = Translator(source_vocabulary=9, target_vocabulary=9, layers=1, d_model=8)
+    >>> real = padding(source != 0)
+    >>> translator(source, target, source_masks=real, target_masks=causal(), memory_masks=real).shape
+    torch.Size([1, 2, 9])
+    """
+
+    def __init__(
+        self,
+        source_vocabulary: int,
+        target_vocabulary: int,
+        layers: int,
+        d_model: int,
+        heads: int = 1,
+        *,
+        longest: int = 128,
+        residual: bool = True,
+        mlp: bool = True,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.source_embedding = nn.Embedding(source_vocabulary, d_model)
+        self.target_embedding = nn.Embedding(target_vocabulary, d_model)
+        self.positions = nn.Embedding(longest, d_model)
+        self.encoder = Encoder(layers, d_model, heads, residual=residual, mlp=mlp, norm=norm)
+        self.decoder = Decoder(layers, d_model, heads, residual=residual, mlp=mlp, norm=norm)
+        self.logits = nn.Linear(d_model, target_vocabulary)
+
+    def forward(
+        self,
+        source: Integer[Tensor, "batch source"],
+        target: Integer[Tensor, "batch target"],
+        source_masks: LayerMasks = None,
+        target_masks: LayerMasks = None,
+        memory_masks: LayerMasks = None,
+    ) -> Float[Tensor, "batch target target_vocabulary"]:
+        """Return the logits of the token that follows each target token."""
+        memory = self.encoder(self._embed(source, self.source_embedding), source_masks)
+        decoded = self.decoder(self._embed(target, self.target_embedding), memory, target_masks, memory_masks)
+        logits: Tensor = self.logits(decoded)
+        return logits
+
+    def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+        if ids.shape[-1] > self.positions.num_embeddings:
+            raise value_error(
+                f"at most longest={self.positions.num_embeddings} tokens",
+                f"{ids.shape[-1]}",
+                "longest was left as it is",
+            )
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < embedding.num_embeddings:
+            raise value_error(
+                f"token ids from 0 to {embedding.num_embeddings - 1}",
+                f"ids from {int(ids.min())} to {int(ids.max())}",
+                "source and target swapped, or the tokenizer of another vocabulary",
+            )
+        at = torch.arange(ids.shape[-1], device=ids.device)
+        embedded: Tensor = embedding(ids) + self.positions(at)
+        return embedded
+
+
+class _Sublayer(nn.Module):
+    """x + part(norm(x)): the frame around attention and MLP; the sum and the norm can be left out."""
+
+    def __init__(self, part: nn.Module, d_model: int, residual: bool, norm: bool) -> None:
+        super().__init__()
+        self.part, self.norm, self.residual = part, _norm(d_model, norm), residual
+
+    def forward(self, x: Tensor, *rest: LayerMask) -> Tensor:
+        change: Tensor = self.part(self.norm(x), *rest)
+        return x + change if self.residual else change
+
+
+class _Layer(nn.Module):
+    """One layer of an `Encoder`, or with ``cross`` of a `Decoder`."""
+
+    def __init__(self, d_model: int, heads: int, cross: bool, residual: bool, mlp: bool, norm: bool) -> None:
+        super().__init__()
+        frame = (d_model, residual, norm)
+        self.attention = _Sublayer(SelfAttention(d_model, heads), *frame)
+        self.cross_attention = _Sublayer(CrossAttention(d_model, heads), *frame) if cross else None
+        wider = nn.Sequential(nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model))
+        self.mlp = _Sublayer(wider, *frame) if mlp else None
+
+    def forward(
+        self, x: Tensor, mask: LayerMask, memory: Tensor | None = None, memory_mask: LayerMask = None
+    ) -> Tensor:
+        x = self.attention(x, mask)
+        if self.cross_attention is not None:
+            x = self.cross_attention(x, memory, memory_mask)
+        return x if self.mlp is None else self.mlp(x)
+
+
+def _norm(d_model: int, norm: bool) -> nn.Module:
+    return nn.LayerNorm(d_model) if norm else nn.Identity()
+
+
+def _per_layer(masks: LayerMasks, depth: int) -> Sequence[LayerMask]:
+    """Return one mask a layer, from a list of them or from one for all."""
+    if masks is None or isinstance(masks, Mask | Tensor):
+        return [masks] * depth
+    if not isinstance(masks, list | tuple) or len(masks) != depth:
+        raise value_error(
+            f"one mask for all layers, or a list of {depth}, one a layer (None masks nothing)",
+            f"a list of {len(masks)}" if isinstance(masks, list | tuple) else describe(masks),
+            "a layer was left out of the list",
+        )
+    return masks
+
+
+def _check_tokens(tokens: Tensor, d_model: int) -> None:
+    wanted = f"tokens of shape (batch, token, d_model={d_model}), floating point"
+    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
+        raise type_error(wanted, describe(tokens), "token ids where their embeddings were meant")
+    if tokens.dim() != 3 or tokens.shape[-1] != d_model:
+        raise value_error(
+            wanted, describe(tokens), "one sample without its batch axis (add it: x[None]), or another width"
+        )
