@@ -3,6 +3,7 @@
 #   make test        run every test and every notebook
 #   make notebooks   run every notebook again and save its outputs
 #   make lint        check style and types          make format   mend the style
+#   make bench       measure the speed claims again; takes ten minutes on two quiet cores
 #   make serve       show the pages at http://localhost:8000
 #   make clean       remove what the other targets built, except .venv
 # On Linux without a GPU, this fetches PyTorch's small CPU build (see README):
@@ -16,7 +17,7 @@ READY := .venv/ready
 NOTEBOOKS = $(sort $(wildcard book/*/*.ipynb))
 CODE := companion tests book
 
-.PHONY: book test notebooks lint format serve clean
+.PHONY: book test notebooks lint format bench serve clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -39,6 +40,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+bench: $(READY)
+	$(BIN)/python companion/benchmarks/influence.py
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = ["tests/test_masks.py", "tests/test_attention.py", "tests/test_symbolic.py"]
+TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
@@ -45,6 +45,12 @@ FAULTS = {
         "1.0 if scale is None",
     ),
     "softmax along the queries": ("attention.py", "softmax(dim=-1)", "softmax(dim=-2)"),
+    "forget the mask after the first layer": (
+        "layers.py",
+        "x = layer(x, mask, memory, memory_mask)",
+        "x = layer(x, mask if layer is self.layers[0] else None, memory, memory_mask)",
+    ),
+    "leave own rows out of reach": ("probe.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
 }
 
 

@@ -3,12 +3,15 @@
 python tests/run_notebooks.py book/1-four-tokens/02-four-tokens.ipynb …
 """
 
+import base64
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 # What a notebook says of its kernel, without the versions of this machine.
 METADATA = {
@@ -34,8 +37,20 @@ def run(path: Path) -> None:
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if picture := output.get("data", {}).get("image/png"):
+            output.data["image/png"] = lighter(picture)
     notebook.metadata = nbformat.from_dict(METADATA)
     nbformat.write(notebook, path)
+
+
+def lighter(picture: str) -> str:
+    """Write a PNG with a palette of 256 colours: a third of the bytes, and no difference to the eye in flat colours."""
+    before, after = Image.open(BytesIO(base64.b64decode(picture))), BytesIO()
+    before.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        after, format="PNG", optimize=True, dpi=before.info["dpi"]
+    )
+    return base64.b64encode(after.getvalue()).decode()
 
 
 def main(names: list[str]) -> None:

@@ -565,6 +565,14 @@ CASES = {
         "0 for 1",
         "a subplot grid",
     ),
+    "a flow through nothing": (lambda: plot.show_flow([], "ab"), "a layer to draw", "0 layers, sample 0", "an empty"),
+    "a flow of a sample that is not there": (
+        lambda: plot.show_flow([padding(KEEP)], "abc", batch=2),
+        "one of its samples",
+        "1 layers, sample 2",
+        "an empty list",
+    ),
+    "a flow of other tokens": (lambda: plot.show_flow([padding(KEEP)], "ab"), "key_len=3", "key_len=2", "other token"),
     "a mask picture of a matrix": (
         lambda: plot.show_mask(torch.eye(2) > 0, "ab"),
         "(batch, head, query, key)",

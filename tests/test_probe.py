@@ -552,7 +552,7 @@ def test_less_memory_means_smaller_pieces_and_the_same_answer():
 
 
 def slow(x):
-    time.sleep(0.25)
+    time.sleep(0.45)
     return x * 2
 
 

@@ -1,4 +1,4 @@
-"""Pictures of masks, scores and weights: labelled cells, the blocked ones hatched.
+"""Pictures of masks, scores and weights as labelled cells, the blocked ones hatched; of stacks as arrows.
 
 Colours run from light to dark in one hue, so that they survive greyscale and
 colour-blindness; the ground is opaque, so that they survive a dark page.
@@ -6,21 +6,30 @@ colour-blindness; the ground is opaque, so that they survive a dark page.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import accumulate, product
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor
 
 from attnmask._check import describe, value_error
 from attnmask.attention import Steps
 from attnmask.masks import Mask, from_dense
+from attnmask.probe import each_layer
 
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
+_FLOW, _LEAK = "#3b6ea5", "#d55e00"
+_DASHED: dict[str, Any] = {"linestyle": (0, (2, 1.5))}
+_ARROWS: dict[str, dict[str, Any]] = {
+    "may look": {"color": _FLOW, "linewidth": 1.0, "zorder": 2},
+    "own row": {"color": _FLOW, "linewidth": 1.0, "zorder": 2} | _DASHED,
+    "leak": {"color": _LEAK, "linewidth": 2.2, "zorder": 3},
+}
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": _GROUND,
     "axes.titlesize": 12,
@@ -296,6 +305,8 @@ def compare(
     *,
     batch: int = 0,
     head: int = 0,
+    xlabel: str = "key",
+    ylabel: str = "query",
     axes: Iterable[Axes] | None = None,
 ) -> list[Axes]:
     """Draw several results side by side, each under its name: masks, the weights of steps, or matrices.
@@ -307,6 +318,8 @@ def compare(
         axes, or to a matrix of numbers (query, key).
     query_tokens, key_tokens, batch, head, axes
         As for `show_steps`; one Axes a result.
+    xlabel, ylabel
+        What columns and rows are.
 
     Returns
     -------
@@ -337,12 +350,102 @@ def compare(
         if isinstance(result, Steps):
             _show_weights(result, query_tokens, key_tokens, batch, head, name, ax)
         elif isinstance(result, Tensor) and result.dtype != torch.bool:
-            show_matrix(_slice(result, batch, head), query_tokens, key_tokens, title=name, xlabel="key", ax=ax)
+            show_matrix(_slice(result, batch, head), query_tokens, key_tokens, title=name, ax=ax)
         else:
             show_mask(result, query_tokens, key_tokens, batch=batch, head=head, title=name, ax=ax)
-            ax.set_ylabel("")
-    axes[0].set_ylabel("query")
+        ax.set(xlabel=xlabel, ylabel="")
+    axes[0].set_ylabel(ylabel)
     return axes
+
+
+def show_flow(
+    masks: Sequence[Mask | None],
+    tokens: Sequence[str],
+    *,
+    allowed: Mask | Tensor | None = None,
+    residual: bool = True,
+    batch: int = 0,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a stack of self-attentions: tokens as columns, layers as rows from the bottom up, arrows for what passes.
+
+    A solid arrow is a key that some head may look at; a dashed one is a token's own row
+    where no head looks at it: it passes on in the residual, or else in the query that
+    makes the weights (see `reach`). Every arrow on a way from an input to an output that
+    ``allowed`` forbids is a leak, thick and in a colour of its own.
+
+    Parameters
+    ----------
+    masks
+        One a layer, the first layer first; None = no mask.
+    tokens
+        A name for each token.
+    allowed
+        Which input each output may finally depend on, besides its own: a `Mask` or a
+        bool tensor (batch, head, query, key); None = anything.
+    residual
+        Whether each layer adds its input to what it computes.
+    batch
+        Which sample to draw.
+    title
+        Text above the picture.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        Not a list of masks; another number of tokens than a mask holds; no such sample.
+
+    Examples
+    --------
+    >>> from attnmask import causal
+    >>> axes = show_flow([causal(), None], "abcD", allowed=causal())
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['may look', 'leak']
+    """
+    layers = each_layer(masks, len(tokens), residual=residual)
+    batches = max([1, *(len(seen) for seen, _ in layers)])
+    if not layers or not 0 <= batch < batches:
+        raise value_error(
+            "a layer to draw, and one of its samples", f"{len(layers)} layers, sample {batch}", "an empty list of masks"
+        )
+    layers = [(seen.expand(batches, -1, -1)[batch], own.expand(batches, -1, -1)[batch]) for seen, own in layers]
+    steps = [(seen | own).float() for seen, own in layers]
+    # Products of all layers below and above each one: what has arrived there, and where it can get to.
+    below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=torch.eye(len(tokens))))
+    above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=torch.eye(len(tokens))))[::-1]
+    forbidden = torch.zeros(len(tokens), len(tokens))
+    if allowed is not None:
+        may_reach = _one_matrix(allowed, len(tokens), len(tokens), batch, 0) | torch.eye(len(tokens)).bool()
+        forbidden = (~may_reach).float()
+    ax = panels([len(tokens)], [len(layers) + 1], cell=0.95)[0] if ax is None else ax
+    drawn = set()
+    for level, (seen, own) in enumerate(layers):
+        leaks = above[level].mT @ forbidden @ below[level].mT > 0
+        for query, key in (seen | own).nonzero().tolist():
+            kind = "leak" if leaks[query, key] else "may look" if seen[query, key] else "own row"
+            drawn.add(kind)
+            style = _ARROWS[kind] if seen[query, key] else _ARROWS[kind] | _DASHED
+            arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 11, "shrinkB": 11} | style
+            ax.add_patch(FancyArrowPatch((key, level), (query, level + 1), **arrow))
+    with rc_context(_STYLE):
+        for level, (column, token) in product(range(len(layers) + 1), enumerate(tokens)):
+            box = {"boxstyle": "round,pad=0.35", "facecolor": _GROUND, "edgecolor": _INK, "linewidth": 0.8}
+            ax.text(column, level, token, ha="center", va="center", color=_INK, zorder=4, bbox=box, parse_math=False)
+        names = ["input", *(f"layer {level}" for level in range(1, len(layers) + 1))]
+        ax.set_yticks(range(len(names)), labels=names)
+        ax.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(-0.4, len(layers) + 0.4), xticks=[], title=title, aspect="equal")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        handles = [Line2D([], [], label=kind, **style) for kind, style in _ARROWS.items() if kind in drawn]
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, labelcolor=_INK)
+    return ax
 
 
 # ---- one drawing for all of them --------------------------------------------------

@@ -4,6 +4,7 @@ import copy
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -141,26 +142,26 @@ def reach(
             [0, 1, 1, 1]], dtype=torch.int32)
     """
     reached = torch.eye(count("query_len", query_len), dtype=torch.bool)[None]
-    for layer in layer_reach(masks, query_len, residual=residual, batch=batch, heads=heads):
-        reached = layer.float() @ reached.float() > 0
+    for seen, own in each_layer(masks, query_len, residual=residual, batch=batch, heads=heads):
+        reached = (seen | own).float() @ reached.float() > 0
     return reached
 
 
-def layer_reach(
+def each_layer(
     masks: Sequence[Mask | None], query_len: int, *, residual: bool = True, batch: int = 1, heads: int = 1
-) -> list[Bool[Tensor, "batch_or_1 output input"]]:
-    """Compute for each layer alone which of its input rows can reach which of its output rows, as `reach` does.
+) -> list[tuple[Bool[Tensor, "batch_or_1 query key"], Bool[Tensor, "batch_or_1 query key"]]]:
+    """Return for each layer which rows a query takes in as keys, and which queries carry their own row on.
 
-    >>> from attnmask import causal
-    >>> [layer[0].sum().item() for layer in layer_reach([causal(), None], 4)]
-    [10, 16]
+    >>> from attnmask import padding
+    >>> (seen, own), = each_layer([padding(torch.tensor([[True, False]]))], 2)
+    >>> seen[0].tolist(), own[0].tolist()
+    ([[True, False], [True, False]], [[True, False], [False, True]])
     """
     wanted = "a list of masks, one a layer (None = no mask)"
     if isinstance(masks, Mask):
         raise type_error(wanted, repr(masks), "one mask meant for all layers; write [mask] * layers")
     if not isinstance(masks, list | tuple):
         raise type_error(wanted, describe(masks), not_a_mask_cause(masks))
-    own = torch.eye(query_len, dtype=torch.bool)
     layers = []
     for mask in masks:
         if not isinstance(mask, Mask | None):
@@ -168,7 +169,7 @@ def layer_reach(
         dense = (everything() if mask is None else mask).dense(query_len, batch=batch, heads=heads, device="cpu")
         dense = dense.expand(-1, -1, query_len, query_len)
         weighs = (dense.sum(-1) > 1).any(1) | residual  # (batch, query)
-        layers.append(dense.any(1) | (own & weighs[..., None]))
+        layers.append((dense.any(1), torch.eye(query_len, dtype=torch.bool) & weighs[..., None]))
     return layers
 
 
@@ -299,7 +300,7 @@ def _by_gradient(trial: _Trial) -> dict[str, Tensor]:
                 leaves.append((name, given[name].requires_grad_()))
                 given[name] = given[name].clone()  # the model may write into it
         lookups, saved = _Lookups(given), _Saved(kept, trial.memory)
-        with lookups, saved_tensors_hooks(saved.pack, saved.unpack):
+        with lookups if lookups.ids else nullcontext(), saved_tensors_hooks(saved.pack, saved.unpack):
             output = trial.run(given)
             along = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
             shadow = (output * along).flatten(2).sum(-1)  # (batch, position): each output on a random line
@@ -398,12 +399,12 @@ def _other_values(name: str, values: Tensor, vocabulary: int | None) -> Tensor:
 
 
 def _bar(steps: Sequence[Any], what: str) -> Iterable[Any]:
-    """Show a progress bar once it takes longer than two seconds, where tqdm is installed."""
+    """Show a progress bar once it takes longer than five seconds, where tqdm is installed."""
     try:
         from tqdm import tqdm  # an extra: attnmask[progress]
     except ImportError:
         return steps
-    bar: Iterable[Any] = tqdm(steps, desc=f"influence: {what}", delay=2, leave=False)
+    bar: Iterable[Any] = tqdm(steps, desc=f"influence: {what}", delay=5, leave=False)
     return bar
 
 
