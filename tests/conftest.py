@@ -1,12 +1,18 @@
 """What all tests share."""
 
+import os
+
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 matplotlib.use("agg")
+# Tests run side by side: with several threads each, they would mostly wait for each other. Kernels inherit this.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 # A loaded machine is no reason to fail.
 settings.register_profile("book", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("book")

@@ -12,7 +12,19 @@ import attnmask
 SOURCE = Path(attnmask.__file__).parent
 COMPANION = Path(__file__).parents[1] / "companion"
 # Reading order: a module imports only from those before it.
-ORDER = ["_check", "_device", "masks", "attention", "layers", "probe", "walkthrough", "symbolic", "plot", "__init__"]
+ORDER = [
+    "_check",
+    "_device",
+    "masks",
+    "attention",
+    "layers",
+    "_watch",
+    "probe",
+    "walkthrough",
+    "symbolic",
+    "plot",
+    "__init__",
+]
 
 
 def imports(module):

@@ -6,10 +6,12 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from attnmask._check import count, describe, type_error, value_error
+from attnmask._check import count, describe, integer_table, not_a_mask_cause, type_error, value_error
 from attnmask.attention import attend
 from attnmask.masks import Mask
 
+Tokens = Float[Tensor, "batch token d_model"]
+Memory = Float[Tensor, "batch key d_model"]
 LayerMask = Mask | Tensor | None
 LayerMasks = LayerMask | Sequence[LayerMask]  # one for all layers, or one a layer
 
@@ -50,12 +52,7 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.W_Q, self.W_K, self.W_V, self.W_O = (nn.Linear(d_model, d_model, bias=False) for _ in range(4))
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch query d_model"],
-        memory: Float[Tensor, "batch key d_model"],
-        mask: LayerMask = None,
-    ) -> Float[Tensor, "batch query d_model"]:
+    def forward(self, x: Tokens, memory: Memory, mask: LayerMask = None) -> Tokens:
         """Let each token of ``x`` look at those tokens of ``memory`` that the mask allows; None = all."""
         for tokens in (x, memory):
             _check_tokens(tokens, self.W_Q.in_features)
@@ -64,8 +61,7 @@ class CrossAttention(nn.Module):
             for projected in (self.W_Q(x), self.W_K(memory), self.W_V(memory))
         )
         output = attend(query, key, value, mask).output
-        mixed: Tensor = self.W_O(output.transpose(1, 2).flatten(2))  # (batch, query, d_model)
-        return mixed
+        return self.W_O(output.transpose(1, 2).flatten(2))  # (batch, query, d_model)
 
 
 class SelfAttention(CrossAttention):
@@ -81,9 +77,7 @@ class SelfAttention(CrossAttention):
     torch.Size([1, 4, 8])
     """
 
-    def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "batch token d_model"], mask: LayerMask = None
-    ) -> Float[Tensor, "batch token d_model"]:
+    def forward(self, x: Tokens, mask: LayerMask = None) -> Tokens:  # type: ignore[override]
         """Let each token look at those tokens that the mask allows; None = all."""
         return super().forward(x, x, mask)
 
@@ -100,7 +94,7 @@ class _Stack(nn.Module):
         self.layers = nn.ModuleList(
             _Layer(d_model, heads, self.cross, residual, mlp, norm) for _ in range(count("layers", layers))
         )
-        self.norm, self.d_model = _norm(d_model, norm), d_model
+        self.norm, self.d_model = nn.LayerNorm(d_model) if norm else nn.Identity(), d_model
 
     def _run(
         self, x: Tensor, masks: LayerMasks, memory: Tensor | None = None, memory_masks: LayerMasks = None
@@ -110,8 +104,7 @@ class _Stack(nn.Module):
         pairs = zip(_per_layer(masks, depth), _per_layer(memory_masks, depth), strict=True)
         for layer, (mask, memory_mask) in zip(self.layers, pairs, strict=True):
             x = layer(x, mask, memory, memory_mask)
-        normed: Tensor = self.norm(x)
-        return normed
+        return self.norm(x)
 
 
 class Encoder(_Stack):
@@ -148,9 +141,7 @@ class Encoder(_Stack):
     part after Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
     """
 
-    def forward(
-        self, x: Float[Tensor, "batch token d_model"], masks: LayerMasks = None
-    ) -> Float[Tensor, "batch token d_model"]:
+    def forward(self, x: Tokens, masks: LayerMasks = None) -> Tokens:
         """Pass ``x`` through every layer, under one mask for all of them or a list of one a layer."""
         return self._run(x, masks)
 
@@ -170,13 +161,7 @@ class Decoder(_Stack):
 
     cross = True
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch token d_model"],
-        memory: Float[Tensor, "batch key d_model"],
-        masks: LayerMasks = None,
-        memory_masks: LayerMasks = None,
-    ) -> Float[Tensor, "batch token d_model"]:
+    def forward(self, x: Tokens, memory: Memory, masks: LayerMasks = None, memory_masks: LayerMasks = None) -> Tokens:
         """Pass ``x`` through every layer; ``masks`` rule its self-attention, ``memory_masks`` its view of memory."""
         return self._run(x, masks, memory, memory_masks)
 
@@ -221,16 +206,14 @@ class Translator(nn.Module):
         heads: int = 1,
         *,
         longest: int = 128,
-        residual: bool = True,
-        mlp: bool = True,
-        norm: bool = True,
+        **parts: bool,
     ) -> None:
         super().__init__()
-        self.source_embedding = nn.Embedding(source_vocabulary, d_model)
-        self.target_embedding = nn.Embedding(target_vocabulary, d_model)
-        self.positions = nn.Embedding(longest, d_model)
-        self.encoder = Encoder(layers, d_model, heads, residual=residual, mlp=mlp, norm=norm)
-        self.decoder = Decoder(layers, d_model, heads, residual=residual, mlp=mlp, norm=norm)
+        self.source_embedding = nn.Embedding(count("source_vocabulary", source_vocabulary), d_model)
+        self.target_embedding = nn.Embedding(count("target_vocabulary", target_vocabulary), d_model)
+        self.positions = nn.Embedding(count("longest", longest), d_model)
+        self.encoder = Encoder(layers, d_model, heads, **parts)
+        self.decoder = Decoder(layers, d_model, heads, **parts)
         self.logits = nn.Linear(d_model, target_vocabulary)
 
     def forward(
@@ -242,12 +225,12 @@ class Translator(nn.Module):
         memory_masks: LayerMasks = None,
     ) -> Float[Tensor, "batch target target_vocabulary"]:
         """Return the logits of the token that follows each target token."""
-        memory = self.encoder(self._embed(source, self.source_embedding), source_masks)
-        decoded = self.decoder(self._embed(target, self.target_embedding), memory, target_masks, memory_masks)
-        logits: Tensor = self.logits(decoded)
-        return logits
+        memory = self.encoder(self._embed("source", source, self.source_embedding), source_masks)
+        decoded = self.decoder(self._embed("target", target, self.target_embedding), memory, target_masks, memory_masks)
+        return self.logits(decoded)
 
-    def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+    def _embed(self, name: str, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+        ids = integer_table(name, ids, "batch, token")
         if ids.shape[-1] > self.positions.num_embeddings:
             raise value_error(
                 f"at most longest={self.positions.num_embeddings} tokens",
@@ -256,13 +239,11 @@ class Translator(nn.Module):
             )
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < embedding.num_embeddings:
             raise value_error(
-                f"token ids from 0 to {embedding.num_embeddings - 1}",
+                f"{name} ids from 0 to {embedding.num_embeddings - 1}",
                 f"ids from {int(ids.min())} to {int(ids.max())}",
                 "source and target swapped, or the tokenizer of another vocabulary",
             )
-        at = torch.arange(ids.shape[-1], device=ids.device)
-        embedded: Tensor = embedding(ids) + self.positions(at)
-        return embedded
+        return embedding(ids) + self.positions(torch.arange(ids.shape[-1], device=ids.device))
 
 
 class _Sublayer(nn.Module):
@@ -270,10 +251,10 @@ class _Sublayer(nn.Module):
 
     def __init__(self, part: nn.Module, d_model: int, residual: bool, norm: bool) -> None:
         super().__init__()
-        self.part, self.norm, self.residual = part, _norm(d_model, norm), residual
+        self.part, self.norm, self.residual = part, nn.LayerNorm(d_model) if norm else nn.Identity(), residual
 
     def forward(self, x: Tensor, *rest: LayerMask) -> Tensor:
-        change: Tensor = self.part(self.norm(x), *rest)
+        change = self.part(self.norm(x), *rest)
         return x + change if self.residual else change
 
 
@@ -297,10 +278,6 @@ class _Layer(nn.Module):
         return x if self.mlp is None else self.mlp(x)
 
 
-def _norm(d_model: int, norm: bool) -> nn.Module:
-    return nn.LayerNorm(d_model) if norm else nn.Identity()
-
-
 def _per_layer(masks: LayerMasks, depth: int) -> Sequence[LayerMask]:
     """Return one mask a layer, from a list of them or from one for all."""
     if masks is None or isinstance(masks, Mask | Tensor):
@@ -309,7 +286,7 @@ def _per_layer(masks: LayerMasks, depth: int) -> Sequence[LayerMask]:
         raise value_error(
             f"one mask for all layers, or a list of {depth}, one a layer (None masks nothing)",
             f"a list of {len(masks)}" if isinstance(masks, list | tuple) else describe(masks),
-            "a layer was left out of the list",
+            not_a_mask_cause(masks) if callable(masks) else "a layer was left out of the list",
         )
     return masks
 

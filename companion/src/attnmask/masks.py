@@ -100,11 +100,11 @@ class Mask:
         >>> causal()(0, 0, 1, 3)
         tensor(False)
         """
-        indices = [torch.as_tensor(index) for index in (batch, head, query, key)]
+        indices = [_tensor(index) for index in (batch, head, query, key)]
         for index in indices:
             if index.is_floating_point() or index.dtype == torch.bool:
                 raise type_error("integer indices", describe(index), "a mask or a score where a place was meant")
-        answer = torch.as_tensor(self.rule(*indices))
+        answer = _tensor(self.rule(*indices))
         if answer.dtype != torch.bool:
             raise type_error(
                 f"the rule of {self!r} to answer with bools, True = may attend",
@@ -329,6 +329,11 @@ class Mask:
                 "the rule gives back a table; index it with the indices it is asked for: table[batch, key]",
             )
         return answer
+
+
+def _tensor(value: Any) -> Tensor:
+    """Make a tensor, unless it is one: as_tensor would move it to PyTorch's default device."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(value)
 
 
 def fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:

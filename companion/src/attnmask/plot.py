@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnmask._check import describe, value_error
 from attnmask.attention import Steps
-from attnmask.masks import Mask, from_dense
+from attnmask.masks import Mask, everything, from_dense
 from attnmask.probe import each_layer
 
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
@@ -417,13 +417,12 @@ def show_flow(
         )
     layers = [(seen.expand(batches, -1, -1)[batch], own.expand(batches, -1, -1)[batch]) for seen, own in layers]
     steps = [(seen | own).float() for seen, own in layers]
+    own = torch.eye(len(tokens), device="cpu")
     # Products of all layers below and above each one: what has arrived there, and where it can get to.
-    below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=torch.eye(len(tokens))))
-    above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=torch.eye(len(tokens))))[::-1]
-    forbidden = torch.zeros(len(tokens), len(tokens))
-    if allowed is not None:
-        may_reach = _one_matrix(allowed, len(tokens), len(tokens), batch, 0) | torch.eye(len(tokens)).bool()
-        forbidden = (~may_reach).float()
+    below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=own))
+    above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=own))[::-1]
+    may_reach = _one_matrix(everything() if allowed is None else allowed, len(tokens), len(tokens), batch, 0)
+    forbidden = (~may_reach & (own == 0)).float()
     ax = panels([len(tokens)], [len(layers) + 1], cell=0.95)[0] if ax is None else ax
     drawn = set()
     for level, (seen, own) in enumerate(layers):

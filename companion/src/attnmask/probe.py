@@ -1,24 +1,18 @@
 """Which input really reaches which output: measured on any model (`influence`), computed from masks (`reach`)."""
 
-import copy
-import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-import numpy
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import one_hot
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from attnmask._check import count, describe, not_a_mask_cause, type_error, value_error
+from attnmask._watch import AsItWas, Lookups, Saved, copy_of, too_large
 from attnmask.masks import Mask, everything
 
 
@@ -35,9 +29,12 @@ def influence(
 
     The gradient probe runs the model once and takes the gradient of every output
     position: exactly zero means "does not reach". It is blind to what passes through
-    ``detach``, or through a choice such as argmax. The perturbation probe changes one
-    position after the other and compares the outputs bit for bit: it sees those, and is
-    blind to effects below rounding. Both show what happens for these inputs, no more.
+    ``detach`` or a choice (argmax, a step), and to gradients too small for the dtype, as
+    half precision has them. The perturbation probe gives one position after the other
+    new values and compares the outputs bit for bit: it sees those, unless the new values
+    lead to the same choice; it is blind to effects below rounding, and takes rounding
+    itself for an effect, where other values make other sums, as in a mixture of experts
+    (try it in float64). Both show what happens for these inputs, no more.
 
     Parameters
     ----------
@@ -52,26 +49,30 @@ def influence(
         save those whose name contains mask, bias, position, token_type or label.
     probe
         ``"gradient"`` costs about two forward passes of as many samples as there are
-        outputs, ``"perturbation"`` as many forward passes as there are inputs.
+        outputs, ``"perturbation"`` three forward passes for each input; both a copy of the
+        parameters.
     position_axis
         Which axis counts the positions, of inputs and output alike, or by name, with
-        ``"output"`` among the names; 1 where none is given. The batch is axis 0, or axis 1
-        where positions are axis 0; floats of two axes and ids of one are then one sample.
+        ``"output"`` among the names (a lone tensor is ``"inputs"``); 1 where none is given.
+        The batch is axis 0, or axis 1 where positions are axis 0; floats of two axes and
+        ids of one are then one sample.
     memory
-        How many bytes the gradients may take, and the result; the work is cut to fit.
+        About how many bytes the gradients may take, and the result; the work is cut to fit.
 
     Returns
     -------
     Bool[Tensor, "batch output input"]
-        True = reaches, within each sample; by name where ``inputs`` has names. Model,
-        inputs and random state are left bit for bit as they were, also after an error.
+        True = reaches, within each sample; on the CPU; by name where ``inputs`` has names.
+        Modules, inputs and random state are left bit for bit as they were, also after an
+        error. Compiled models run as they were written.
 
     Raises
     ------
     ValueError, TypeError
-        Nothing to measure; token ids outside the vocabulary, or of which no lookup was
-        seen; an output of integers, without a position axis, with NaN, or of another
-        batch; runs that differ though nothing was changed; sizes beyond ``memory``.
+        Nothing to measure; token ids outside the vocabulary, or not looked up as they
+        were given; an output of integers, without a position axis, with NaN, or of
+        another batch; an input or output cut off from its gradient; runs that differ
+        though nothing was changed; sizes beyond ``memory``.
 
     Examples
     --------
@@ -87,16 +88,15 @@ def influence(
     if probe not in probes:
         raise value_error('probe to be "gradient" or "perturbation"', repr(probe), "a spelling slip")
     named = isinstance(inputs, Mapping)
-    arguments = dict(inputs) if isinstance(inputs, Mapping) else {_LONE: inputs}
-    axes = (
-        dict(position_axis)
-        if isinstance(position_axis, Mapping)
-        else dict.fromkeys([*arguments, "output"], position_axis)
-    )
-    layouts = {name: _Layout.of(name, arguments[name], axes.get(name, 1)) for name in _measured(arguments, of)}
+    arguments = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
+    places = [*arguments, "output"]
+    axes = dict(position_axis if isinstance(position_axis, Mapping) else dict.fromkeys(places, position_axis))
+    if not set(axes) <= set(places):
+        raise value_error(f"position_axis for {places}", f"{list(axes)}", "a spelling slip")
+    layouts = {name: _Layout.of(name, arguments[name], axes.get(name, 1)) for name in _measured(arguments, named, of)}
     with torch.inference_mode(False):
-        found = probes[probe](_Trial(model, arguments, layouts, axes.get("output", 1), count("memory", memory)))
-    return found if named else found[_LONE]
+        found = probes[probe](_Trial(model, arguments, named, layouts, axes.get("output", 1), count("memory", memory)))
+    return found if named else found["inputs"]
 
 
 def reach(
@@ -113,7 +113,7 @@ def reach(
     masks
         One a layer, the first layer first; None = no mask.
     query_len
-        How many tokens, 1 or more.
+        How many tokens.
     residual
         Whether each layer adds its input to what it computes.
     batch, heads
@@ -141,7 +141,7 @@ def reach(
             [1, 1, 1, 0],
             [0, 1, 1, 1]], dtype=torch.int32)
     """
-    reached = torch.eye(count("query_len", query_len), dtype=torch.bool)[None]
+    reached = torch.eye(count("query_len", query_len), dtype=torch.bool, device="cpu")[None]
     for seen, own in each_layer(masks, query_len, residual=residual, batch=batch, heads=heads):
         reached = (seen | own).float() @ reached.float() > 0
     return reached
@@ -158,24 +158,25 @@ def each_layer(
     ([[True, False], [True, False]], [[True, False], [False, True]])
     """
     wanted = "a list of masks, one a layer (None = no mask)"
-    if isinstance(masks, Mask):
-        raise type_error(wanted, repr(masks), "one mask meant for all layers; write [mask] * layers")
     if not isinstance(masks, list | tuple):
-        raise type_error(wanted, describe(masks), not_a_mask_cause(masks))
+        cause = "one mask meant for all layers; write [mask] * layers"
+        raise type_error(wanted, describe(masks), cause if isinstance(masks, Mask) else not_a_mask_cause(masks))
     layers = []
+    own = torch.eye(query_len, dtype=torch.bool, device="cpu")
     for mask in masks:
         if not isinstance(mask, Mask | None):
             raise type_error(wanted, f"a list with {describe(mask)}", not_a_mask_cause(mask))
         dense = (everything() if mask is None else mask).dense(query_len, batch=batch, heads=heads, device="cpu")
         dense = dense.expand(-1, -1, query_len, query_len)
         weighs = (dense.sum(-1) > 1).any(1) | residual  # (batch, query)
-        layers.append((dense.any(1), torch.eye(query_len, dtype=torch.bool) & weighs[..., None]))
+        layers.append((dense.any(1), own & weighs[..., None]))
+    if len(batches := {len(seen) for seen, _ in layers} - {1}) > 1:
+        raise value_error("masks of one batch", f"{sorted(batches)} samples", "different sets of token ids")
     return layers
 
 
 # ---- one model and its inputs -----------------------------------------------------
 
-_LONE = ""  # the name of an input that was given without one
 _NOT_MEASURED = ("mask", "bias", "position", "token_type", "label")
 
 
@@ -187,17 +188,18 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, name: str, tensor: Tensor, position: int) -> "_Layout":
-        what = name or "inputs"
         kinds = "(batch, position, feature) floats or (batch, position) token ids"
         if not isinstance(tensor, Tensor) or tensor.is_complex() or tensor.dtype == torch.bool:
-            raise type_error(f"{what} to be {kinds}", describe(tensor), "a mask, or something that is no tensor")
+            raise type_error(f"{name} to be {kinds}", describe(tensor), "a mask, or something that is no tensor")
         lone_sample = position == 0 and tensor.dim() == 1 + tensor.is_floating_point()
         most = tensor.dim() if tensor.is_floating_point() else 2
-        if not (lone_sample or max(2, count("position_axis", position) + 1) <= tensor.dim() <= most):
+        fits = lone_sample or max(2, count("position_axis", position) + 1) <= tensor.dim() <= most
+        if not fits or tensor.numel() == 0:
             raise value_error(
-                f"{what} to be {kinds}, with positions on axis {position}",
+                f"{name} to be {kinds}, none of them empty, with positions on axis {position}",
                 describe(tensor),
-                "another axis holds the positions, as position_axis can say, or one sample lacks its batch axis",
+                "another axis holds the positions (position_axis=), one sample lacks its batch axis, "
+                "or it is not to be measured (of= names what is)",
             )
         return cls(None if lone_sample else int(position == 0), position)
 
@@ -213,16 +215,17 @@ class _Trial(NamedTuple):
 
     model: Callable[..., Any]
     arguments: dict[str, Any]
+    named: bool
     layouts: dict[str, _Layout]
     output_axis: int
     memory: int
 
     def run(self, given: dict[str, Tensor]) -> Tensor:
         """Run the model on copies of its arguments, some of them replaced; return (batch, position, …)."""
-        arguments = {
-            name: given[name] if name in given else tree_map(_copy, value) for name, value in self.arguments.items()
-        }
-        result = self.model(arguments[_LONE]) if _LONE in arguments else self.model(**arguments)
+        copies = {name: given[name] if name in given else copy_of(value) for name, value in self.arguments.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*there are global hooks")  # ours
+            result = self.model(**copies) if self.named else self.model(*copies.values())
         output = self._pick(result)
         samples = {len(layout.front(self.arguments[name])) for name, layout in self.layouts.items()}
         if samples != {len(output)}:
@@ -233,7 +236,7 @@ class _Trial(NamedTuple):
             )
         for name, layout in self.layouts.items():
             if (size := output.shape[:2].numel() * layout.front(self.arguments[name]).shape[1]) > self.memory:
-                raise _too_large(f"a result of {size:,} bytes", self.memory)
+                raise too_large(f"a result of {size:,} bytes", self.memory)
         return output
 
     def _pick(self, result: Any) -> Tensor:
@@ -243,10 +246,6 @@ class _Trial(NamedTuple):
         batched = all(layout.batch is not None for layout in self.layouts.values())
         for tensor in tensors:
             if tensor.is_floating_point() and tensor.dim() >= max(2 + batched, self.output_axis + 1):
-                if bool(tensor.isnan().any()):
-                    raise value_error(
-                        "an output of numbers", "NaN in it", "a query that may look at no key, as under left padding"
-                    )
                 return _Layout(int(self.output_axis == 0) if batched else None, self.output_axis).front(tensor)
         wanted = f"an output ({'batch, ' * batched}position, feature) of floats, positions on axis {self.output_axis}"
         got = " and ".join(map(describe, tensors)) or describe(result)
@@ -256,34 +255,16 @@ class _Trial(NamedTuple):
         raise value_error(wanted, got, f"{cause}. One number a position needs an axis: output[..., None]")
 
 
-def _measured(arguments: dict[str, Any], of: Iterable[str] | None) -> list[str]:
+def _measured(arguments: dict[str, Any], named: bool, of: Iterable[str] | None) -> list[str]:
     """Return the names of the arguments to measure."""
-    if of is not None:
-        names = [of] if isinstance(of, str) else list(of)
-        if not names or not set(names) <= set(arguments):
-            raise value_error(f"names among {sorted(arguments)}", f"{names}", "a spelling slip")
-        return names
-    names = [
-        name
-        for name, value in arguments.items()
-        if name == _LONE
-        or (isinstance(value, Tensor) and value.dtype != torch.bool and not any(part in name for part in _NOT_MEASURED))
-    ]
-    if not names:
-        raise value_error("an input to measure", f"{sorted(arguments)}", "only masks were given, or of= was meant")
+    if not named:
+        return list(arguments)
+    numbers = [name for name, each in arguments.items() if isinstance(each, Tensor) and each.dtype != torch.bool]
+    names = [name for name in numbers if not any(part in name for part in _NOT_MEASURED)]
+    names = names if of is None else [of] if isinstance(of, str) else list(of)
+    if not names or not set(names) <= set(arguments):
+        raise value_error(f"inputs to measure, among {list(arguments)}", f"{names}", "a spelling slip, or only masks")
     return names
-
-
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-
-
-def _too_large(what: str, memory: int) -> ValueError:
-    return value_error(
-        f"a measurement that fits into memory={memory:,} bytes",
-        what,
-        "a long sequence or a large model; a shorter input mostly shows the same, or give it more memory",
-    )
 
 
 # ---- two probes -------------------------------------------------------------------
@@ -293,109 +274,113 @@ def _by_gradient(trial: _Trial) -> dict[str, Tensor]:
     """Run forward once, then take the gradients of all output positions, many of them in one batched backward pass."""
     given: dict[str, Tensor] = {}
     leaves: list[tuple[str, Tensor]] = []
-    with _AsItWas(trial.model) as kept, torch.enable_grad():
+    with AsItWas(trial.model) as kept, torch.enable_grad():
         for name in trial.layouts:
-            given[name] = _copy(trial.arguments[name])
+            given[name] = copy_of(trial.arguments[name])
             if given[name].is_floating_point():
                 leaves.append((name, given[name].requires_grad_()))
                 given[name] = given[name].clone()  # the model may write into it
-        lookups, saved = _Lookups(given), _Saved(kept, trial.memory)
+        lookups, saved = Lookups(given), Saved(kept.places, trial.memory)
         with lookups if lookups.ids else nullcontext(), saved_tensors_hooks(saved.pack, saved.unpack):
             output = trial.run(given)
-            along = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+            _refuse_nan(output, "an output")
+            along = torch.randn(output.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(output)
             shadow = (output * along).flatten(2).sum(-1)  # (batch, position): each output on a random line
         leaves += lookups.found
         for name in trial.layouts:
-            if name not in dict(leaves):
+            if name in lookups.lost or name not in dict(leaves):
                 raise _no_lookup(name)
-        if not shadow.requires_grad:
-            cause = 'the model ran under no_grad, or detaches its output; probe="perturbation" needs no gradient'
-            raise value_error("an output that has a gradient", "one without", cause)
 
+        leaves = [(name, leaf) for name, leaf in leaves if leaf.requires_grad and shadow.requires_grad]
+        reached: dict[str, list[Tensor]] = {name: [] for name in trial.layouts}
         rows = torch.arange(shadow.numel(), device=shadow.device)
         chunk = max(1, min(64, trial.memory // max(saved.bytes, 1)))
-        reached: dict[str, list[Tensor]] = {name: [] for name in trial.layouts}
         for some in _bar(torch.split(rows, chunk), "gradients"):
             seeds = one_hot(some, len(rows)).reshape(-1, *shadow.shape).to(shadow)
             nonzero: dict[str, Tensor] = {}
             for (name, _), gradient in zip(leaves, _backward(shadow, [leaf for _, leaf in leaves], seeds), strict=True):
-                if bool(gradient.isnan().any()):
-                    cause = 'minus infinity in a row without keys; probe="perturbation" needs no gradient'
-                    raise value_error("gradients of numbers", "NaN in them", cause)
-                shape = trial.arguments[name].shape  # an embedding has one axis more, wherever it was flattened
-                gradient = gradient.reshape(len(some), *shape, -1)
-                hits = (trial.layouts[name].front(gradient, lead=1) != 0).flatten(3).any(-1)  # (row, batch, position)
-                nonzero[name] = nonzero[name] | hits if name in nonzero else hits
-            for name, hits in nonzero.items():
-                reached[name].append(hits[range(len(some)), some // shadow.shape[1]].cpu())
+                if gradient is not None:
+                    _refuse_nan(gradient, "gradients")
+                    # An embedding has one axis more than its ids, wherever it was flattened.
+                    gradient = gradient.reshape(len(some), *trial.arguments[name].shape, -1)
+                    front = trial.layouts[name].front(gradient, lead=1)  # (row, batch, position, …)
+                    hits = (front != 0).flatten(3).any(-1)
+                    nonzero[name] = nonzero[name] | hits if name in nonzero else hits
+            for name in trial.layouts:
+                if name not in nonzero:
+                    cause = 'the model ignores it, or cuts it off (no_grad, detach); probe="perturbation" tells which'
+                    raise value_error(f"an output with a gradient for {name}", "none", cause)
+                reached[name].append(nonzero[name][range(len(some)), some // shadow.shape[1]].cpu())
     return {name: torch.cat(parts).reshape(*shadow.shape, -1) for name, parts in reached.items()}
+
+
+def _backward(output: Tensor, leaves: list[Tensor], seeds: Tensor) -> Sequence[Tensor | None]:
+    """Return for each leaf the gradients of ``output`` along each seed, stacked; None where nothing connects them."""
+
+    def gradients(seed: Tensor, batched: bool) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(output, leaves, seed, retain_graph=True, allow_unused=True, is_grads_batched=batched)
+
+    if not leaves:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return gradients(seeds, batched=True)
+    except RuntimeError:  # an operation of the model that cannot be batched
+        each = zip(*(gradients(seed, batched=False) for seed in seeds), strict=True)
+        return [None if one[0] is None else torch.stack(one) for one in each]
 
 
 def _by_perturbation(trial: _Trial) -> dict[str, Tensor]:
     """Change one position of one sample after the other; compare each output with the unchanged one, bit for bit."""
-    kept = _AsItWas(trial.model)  # put back after every run, so that all runs start alike
+    kept = AsItWas(trial.model)  # put back after every run, so that all runs start alike
 
     def run(given: dict[str, Tensor]) -> Tensor:
         with kept, torch.no_grad():
             return trial.run(given)
 
-    lookups = _Lookups({name: _copy(trial.arguments[name]) for name in trial.layouts})
-    with lookups:
-        run(lookups.given)
+    given = {name: copy_of(trial.arguments[name]) for name in trial.layouts}
+    lookups = Lookups(given)
+    with lookups if lookups.ids else nullcontext():
+        run(given)
     unchanged = run({})
+    _refuse_nan(unchanged, "an output")
     if not torch.equal(unchanged, run({})):
-        raise value_error(
-            "two runs on the same input to agree bit for bit",
-            "two outputs that differ",
-            "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums",
-        )
-    changes = [
-        (name, sample, position)
-        for name, layout in trial.layouts.items()
-        for sample in range(len(unchanged))
-        for position in range(layout.front(trial.arguments[name]).shape[1])
-    ]
-    others = {name: _other_values(name, trial.arguments[name], lookups.sizes.get(name)) for name in trial.layouts}
-    columns: dict[str, list[Tensor]] = {name: [] for name in trial.layouts}
+        cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
+        raise value_error("two runs on the same input to agree bit for bit", "two outputs that differ", cause)
+    reached: dict[str, Tensor] = {}
+    others: dict[str, list[Tensor]] = {}
+    for name, layout in trial.layouts.items():
+        others[name] = _other_values(name, trial.arguments[name], lookups.sizes.get(name))
+        inputs = layout.front(trial.arguments[name]).shape[1]
+        reached[name] = torch.zeros(*unchanged.shape[:2], inputs, dtype=torch.bool, device=unchanged.device)
+    changes = [(name, *at) for name, each in reached.items() for at in (~each[:, 0]).nonzero().tolist()]
     for name, sample, position in _bar(changes, "changed inputs"):
-        front, changed = trial.layouts[name].front, _copy(trial.arguments[name])
-        front(changed)[sample, position] = front(others[name])[sample, position]
-        differs = run({name: changed})[sample] != unchanged[sample]
-        columns[name].append(differs.flatten(1).any(-1).cpu())
-    return {
-        name: torch.stack(found).reshape(len(unchanged), -1, unchanged.shape[1]).mT for name, found in columns.items()
-    }
+        front = trial.layouts[name].front
+        for other in others[name]:
+            changed = copy_of(trial.arguments[name])
+            front(changed)[sample, position] = front(other)[sample, position]
+            differs = run({name: changed})[sample] != unchanged[sample]
+            reached[name][sample, :, position] |= differs.flatten(1).any(-1)
+    return {name: each.cpu() for name, each in reached.items()}
 
 
-def _backward(output: Tensor, leaves: list[Tensor], seeds: Tensor) -> list[Tensor]:
-    """Return for each leaf the gradients of ``output`` along each seed, stacked."""
-
-    def gradients(seed: Tensor, batched: bool) -> list[Tensor]:
-        found = torch.autograd.grad(
-            output, leaves, seed, retain_graph=True, allow_unused=True, is_grads_batched=batched
-        )
-        return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True)]
-
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "There is a performance drop")
-            stacked = gradients(seeds, batched=True)
-    except RuntimeError:  # an operation of the model that cannot be batched
-        stacked = [torch.stack(each) for each in zip(*(gradients(seed, False) for seed in seeds), strict=True)]
-    return [each.expand(len(seeds), *leaf.shape) for leaf, each in zip(leaves, stacked, strict=True)]
-
-
-def _other_values(name: str, values: Tensor, vocabulary: int | None) -> Tensor:
-    """Return values of the same kind that differ from the given ones at every place."""
+def _other_values(name: str, values: Tensor, vocabulary: int | None) -> list[Tensor]:
+    """Return three tensors of the same kind, each different from the given one at every place."""
     generator = torch.Generator().manual_seed(0)
     if values.is_floating_point():
-        spread = values.std(correction=0) if values.numel() else values.new_ones(())
-        return torch.randn(values.shape, generator=generator).to(values) * torch.where(spread > 0, spread, 1)
-    ids = torch.unique(values) if vocabulary is None else torch.arange(vocabulary, device=values.device)
+        spread = values.detach().std(correction=0)
+        spread = torch.where(spread > 0, spread, 1)
+        fresh = [torch.randn(values.shape, generator=generator, device="cpu").to(values) for _ in range(3)]
+        return [size * spread * each for size, each in zip((1, 0.1, 10), fresh, strict=True)]
+    ids = torch.unique(values)  # where none was looked up, exchange those that are there
+    if vocabulary is not None:
+        ids = torch.arange(min(vocabulary, torch.iinfo(values.dtype).max + 1), device=values.device)
     if len(ids) < 2:
         raise _no_lookup(name)
-    step = torch.randint(1, len(ids), values.shape, generator=generator).to(values.device)
-    return ids[(torch.searchsorted(ids, values.contiguous()) + step) % len(ids)].to(values.dtype)
+    places = torch.searchsorted(ids, values.to(ids).contiguous())
+    steps = [torch.randint(1, len(ids), values.shape, generator=generator, device="cpu") for _ in range(3)]
+    return [ids[(places + step.to(ids.device)) % len(ids)].to(values.dtype) for step in steps]
 
 
 def _bar(steps: Sequence[Any], what: str) -> Iterable[Any]:
@@ -404,145 +389,16 @@ def _bar(steps: Sequence[Any], what: str) -> Iterable[Any]:
         from tqdm import tqdm  # an extra: attnmask[progress]
     except ImportError:
         return steps
-    bar: Iterable[Any] = tqdm(steps, desc=f"influence: {what}", delay=5, leave=False)
-    return bar
+    return tqdm(steps, desc=f"influence: {what}", delay=5, leave=False)
 
 
-# ---- what the probes need to know of PyTorch --------------------------------------
-
-_KEEP_ORDER = {
-    "view",
-    "reshape",
-    "flatten",
-    "unsqueeze",
-    "squeeze",
-    "contiguous",
-    "clone",
-    "to",
-    "long",
-    "int",
-    "detach",
-}
-_LOOKUPS = {"embedding", "__getitem__", "index_select"}
-
-
-class _Lookups(TorchFunctionMode):
-    """While active, watches where token ids become vectors, whichever module or function looks them up."""
-
-    def __init__(self, given: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.given = given
-        self.ids = {id(tensor): (tensor, name) for name, tensor in given.items() if not tensor.is_floating_point()}
-        self.found: list[tuple[str, Tensor]] = []
-        self.sizes: dict[str, int] = {}
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        arguments = [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)]
-        names = [self.ids[id(each)] for each in arguments if id(each) in self.ids]
-        kind = getattr(function, "__name__", "")
-        tables = [each for each in arguments if each.is_floating_point() and each.dim() > 1]
-        looks_up = bool(names and tables) and kind in _LOOKUPS
-        if looks_up:
-            self._check(*names[0], len(tables[0]))
-        result = function(*args, **(kwargs or {}))
-        if looks_up:
-            found = result if result.requires_grad or not torch.is_grad_enabled() else result.requires_grad_()
-            self.found.append((names[0][1], found))
-            return found.clone()  # the model may write into it
-        if names and kind in _KEEP_ORDER and isinstance(result, Tensor):
-            self.ids[id(result)] = (result, names[0][1])
-        return result
-
-    def _check(self, ids: Tensor, name: str, size: int) -> None:
-        self.sizes[name] = min(size, self.sizes.get(name, size))
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
-            raise value_error(
-                f"{name or 'token ids'} from 0 to {size - 1}, as the embedding has {size} rows",
-                f"ids from {int(ids.min())} to {int(ids.max())}",
-                "the tokenizer of another model, or -100 left over from labels",
-            )
+def _refuse_nan(values: Tensor, what: str) -> None:
+    if bool(values.isnan().any()):
+        cause = "a query that may look at no key, as under left padding, whose softmax divides 0 by 0"
+        raise value_error(f"{what} of numbers", "NaN", cause)
 
 
 def _no_lookup(name: str) -> ValueError:
-    return value_error(
-        f"{name or 'token ids'} that the model looks up in an embedding",
-        "no lookup of just these ids",
-        "they are changed on the way, unused, or looked up in compiled code; "
-        'try probe="perturbation", or give the embedded tokens instead',
-    )
-
-
-class _Saved:
-    """Counts the bytes that a forward pass saves for its backward pass, each storage once, parameters not at all."""
-
-    def __init__(self, kept: "_AsItWas", memory: int) -> None:
-        self.kept, self.memory, self.bytes, self.seen = kept, memory, 0, set[int]()
-
-    def pack(self, tensor: Tensor) -> tuple[Tensor, int]:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in self.seen and place not in self.kept.places:
-            self.seen.add(place)
-            self.bytes += tensor.nbytes
-            if self.bytes > self.memory:
-                raise _too_large(f"more than {self.memory:,} bytes saved in the forward pass", self.memory)
-        return tensor, tensor._version
-
-    def unpack(self, packed: tuple[Tensor, int]) -> Tensor:
-        tensor, version = packed
-        if tensor._version != version:
-            cause = 'the model writes into it later, and so cannot be trained; try probe="perturbation"'
-            raise value_error("what the backward pass needs unchanged", f"{describe(tensor)} changed in place", cause)
-        return tensor
-
-
-class _AsItWas:
-    """Leaves every module that runs inside, and every random generator, bit for bit as it was, also after an error."""
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.attributes: dict[nn.Module, tuple[dict[str, Any], dict[str, Any]]] = {}
-        self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
-        self.places: set[int] = set()
-        self.random: list[tuple[Callable[..., Any], Any]] = [
-            (random.setstate, random.getstate()),
-            (numpy.random.set_state, numpy.random.get_state()),
-            (torch.set_rng_state, torch.get_rng_state()),
-        ]
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if accelerator is not None:
-            device = torch.get_device_module(accelerator)
-            self.random.append((device.set_rng_state, device.get_rng_state()))
-        if isinstance(model, nn.Module):
-            self.add(model)
-
-    def add(self, module: nn.Module, _: Any = None) -> None:
-        """Remember the attributes of a module and its parts, the lists and dicts among them, and all their tensors."""
-        if module in self.attributes:
-            return
-        for part in module.modules():
-            attributes = dict(vars(part))
-            held = {name: copy.copy(value) for name, value in attributes.items() if isinstance(value, dict | list)}
-            self.attributes[part] = attributes, held
-            inner = (value.values() if isinstance(value, dict) else value for value in held.values())
-            for tensor in chain(attributes.values(), *inner):
-                if isinstance(tensor, Tensor) and id(tensor) not in self.tensors:
-                    self.tensors[id(tensor)] = tensor, tensor.detach().clone()
-                    self.places.add(tensor.untyped_storage().data_ptr())
-
-    def __enter__(self) -> "_AsItWas":
-        self.hook = register_module_forward_pre_hook(self.add)  # meets the modules that a function calls
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hook.remove()
-        for part, (attributes, held) in self.attributes.items():
-            vars(part).clear()
-            vars(part).update(attributes)
-            for name, value in held.items():
-                attributes[name].clear()
-                (attributes[name].update if isinstance(value, dict) else attributes[name].extend)(value)
-        for tensor, before in self.tensors.values():
-            if not torch.equal(tensor, before):
-                with torch.no_grad():
-                    tensor.copy_(before)
-        for put_back, state in self.random:
-            put_back(state)
+    cause = "they are shifted, changed or turned into floats on the way, or not used"
+    cause += '; try probe="perturbation", or give the embedded tokens instead'
+    return value_error(f"{name} that the model looks up in an embedding as they are", "no lookup of just these", cause)
