@@ -2,6 +2,7 @@ import ast
 import re
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -67,13 +68,17 @@ def test_the_package_needs_four_libraries():
     assert needed == {"torch", "matplotlib", "sympy", "jaxtyping"}
 
 
-def test_the_readme_example_runs():
-    example = re.search(r"```python\n(.*?)```", (COMPANION / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("torch.Size([2, 4, 4])")
-    weights = [float(number) for number in re.findall(r"\d\.\d*", done.stdout)]
+def test_the_readme_examples_run():
+    readme = (COMPANION / "README.md").read_text(encoding="utf-8")
+    examples = [textwrap.dedent(each) for each in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)]
+    assert len(examples) == readme.count("```python") == 2
+    done = subprocess.run([sys.executable, "-c", "".join(examples)], capture_output=True, text=True, check=True)
+    first, second = done.stdout.strip().rsplit("\n", 1)
+    assert first.startswith("torch.Size([2, 4, 4])")
+    weights = [float(number) for number in re.findall(r"\d\.\d*", first)]
     assert weights[2:] == [0, 0]
     assert sum(weights) == pytest.approx(1, abs=1e-3)
+    assert second == "tensor(True)"
 
 
 def test_every_public_function_documents_itself():

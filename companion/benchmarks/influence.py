@@ -8,7 +8,7 @@ each figure: how far the process grows, or on an accelerator what PyTorch alloca
 """
 
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -112,9 +112,15 @@ def peak(way: str, length: int) -> float:
         torch.accelerator.reset_peak_memory_stats()
         seconds(way, length)
         return torch.accelerator.max_memory_allocated() / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far, that of loading PyTorch
+    before = resident("VmRSS")
     seconds(way, length)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return resident("VmHWM") - before
+
+
+def resident(which: str) -> float:
+    """Mebibytes of memory now (VmRSS) or at the peak (VmHWM)."""
+    return int(re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
 def main() -> None:

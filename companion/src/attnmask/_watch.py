@@ -4,8 +4,10 @@ import copy
 import functools
 import inspect
 import random
+import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
@@ -183,7 +185,8 @@ class AsItWas:
                 self._remember(value.values() if isinstance(value, dict) else value)
 
     def __enter__(self) -> "AsItWas":
-        self.stance = torch.compiler.set_stance("force_eager")
+        compiles = "torch._dynamo" in sys.modules  # takes seconds to load; nothing is compiled without it
+        self.stance = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
         self.stance.__enter__()
         self.hook = register_module_forward_pre_hook(self.add) if self.meets_modules else None
         return self
