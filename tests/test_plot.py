@@ -4,7 +4,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from attnmask import attend, causal, everything, four_tokens, padding, per_head, plot, reach, sliding_window
+from attnmask import Mask, attend, causal, everything, four_tokens, padding, per_head, plot, reach, sliding_window
 
 KEEP = torch.tensor([[True, True, True, False]])
 
@@ -198,6 +198,17 @@ def test_a_sample_of_a_stack_can_be_picked():
     masks = [padding(keep), causal()]
     assert len(arrows(plot.show_flow(masks, "ab", batch=0))) == 4 + 3
     assert len(arrows(plot.show_flow(masks, "ab", batch=1))) == 3 + 3
+
+
+def test_what_is_allowed_may_differ_by_sample_and_heads_are_drawn_together():
+    keep = torch.tensor([[True, True], [True, False]])
+    for batch, leaking in ((0, set()), (1, {(0, 1, 0)})):
+        drawn = arrows(plot.show_flow([everything()], "ab", allowed=padding(keep), batch=batch))
+        assert {arrow for arrow, (leak, _) in drawn.items() if leak} == leaking
+    by_head = Mask(lambda batch, head, query, key: torch.where(head == 0, query == key, query >= key))
+    assert len(arrows(plot.show_flow([by_head], "abc"))) == 3
+    assert len(arrows(plot.show_flow([by_head], "abc", heads=2))) == 6
+    assert len(arrows(plot.show_flow([per_head([everything(), causal()])], "ab"))) == 4
 
 
 def test_a_flow_names_tokens_layers_and_arrows():

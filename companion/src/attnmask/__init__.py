@@ -4,45 +4,25 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 `attnmask.symbolic` are imported by name, because they load matplotlib and SymPy.
 """
 
-from attnmask._device import default_device
-from attnmask.attention import Steps, attend
-from attnmask.layers import CrossAttention, Decoder, Encoder, SelfAttention, Translator
-from attnmask.masks import (
-    Mask,
-    causal,
-    documents,
-    everything,
-    from_dense,
-    graph,
-    padding,
-    per_head,
-    prefix,
-    sliding_window,
-)
-from attnmask.probe import influence, reach
-from attnmask.walkthrough import FourTokens, four_tokens
-
-__all__ = [
-    "CrossAttention",
-    "Decoder",
-    "Encoder",
-    "FourTokens",
-    "Mask",
-    "SelfAttention",
-    "Steps",
-    "Translator",
-    "attend",
-    "causal",
-    "default_device",
-    "documents",
-    "everything",
-    "four_tokens",
-    "from_dense",
-    "graph",
-    "influence",
-    "padding",
-    "per_head",
-    "prefix",
-    "reach",
-    "sliding_window",
-]
+from attnmask._device import default_device as default_device
+from attnmask.attention import Steps as Steps
+from attnmask.attention import attend as attend
+from attnmask.layers import CrossAttention as CrossAttention
+from attnmask.layers import Decoder as Decoder
+from attnmask.layers import Encoder as Encoder
+from attnmask.layers import SelfAttention as SelfAttention
+from attnmask.layers import Translator as Translator
+from attnmask.masks import Mask as Mask
+from attnmask.masks import causal as causal
+from attnmask.masks import documents as documents
+from attnmask.masks import everything as everything
+from attnmask.masks import from_dense as from_dense
+from attnmask.masks import graph as graph
+from attnmask.masks import padding as padding
+from attnmask.masks import per_head as per_head
+from attnmask.masks import prefix as prefix
+from attnmask.masks import sliding_window as sliding_window
+from attnmask.probe import influence as influence
+from attnmask.probe import reach as reach
+from attnmask.walkthrough import FourTokens as FourTokens
+from attnmask.walkthrough import four_tokens as four_tokens

@@ -4,8 +4,9 @@ import copy
 import functools
 import inspect
 import random
+import re
 import sys
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import chain
@@ -21,19 +22,10 @@ from torch.utils._pytree import tree_leaves
 
 from attnmask._check import describe, value_error
 
-_KEEP_ORDER = {
-    "view",
-    "reshape",
-    "flatten",
-    "unsqueeze",
-    "squeeze",
-    "contiguous",
-    "clone",
-    "to",
-    "long",
-    "int",
-    "detach",
-}
+_KEEP_ORDER = re.compile(
+    "alias|as_tensor|asarray|clone|contiguous|cpu|cuda|detach|flatten|int|long|reshape|squeeze|to|type|type_as|unflatten"
+    "|unsqueeze|view|view_as"
+)
 
 
 class Lookups(TorchFunctionMode):
@@ -59,7 +51,7 @@ class Lookups(TorchFunctionMode):
         self.lost: set[str] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        kind, kwargs = getattr(function, "__name__", "").split(".")[0], kwargs or {}
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         known = [self.ids[id(each)] for each in tensors if id(each) in self.ids]
         names: set[str] = set().union(*(some for _, _, some in known))
@@ -75,12 +67,14 @@ class Lookups(TorchFunctionMode):
             vectors = result if result.requires_grad or not torch.is_grad_enabled() else result.requires_grad_()
             self.found.append((min(names), vectors))
             return vectors.clone()  # the model may write into it
+        if kind in ("tolist", "numpy"):
+            self.lost |= names
         if names and not kind.startswith("new_") and not kind.endswith("_like"):
             for each in tree_leaves(args[0] if kind == "__setitem__" else result):
                 if isinstance(each, Tensor) and each.is_floating_point():
                     self.lost |= names
                 elif isinstance(each, Tensor) and each.dtype != torch.bool:
-                    self.ids[id(each)] = each, each._version if as_given and kind in _KEEP_ORDER else -1, names
+                    self.ids[id(each)] = each, each._version if as_given and _KEEP_ORDER.fullmatch(kind) else -1, names
         return result
 
     def _check(self, ids: Tensor, name: str, size: int) -> None:
@@ -145,7 +139,7 @@ class AsItWas:
     def __init__(self, model: Callable[..., Any]) -> None:
         self.modules: dict[nn.Module, dict[str, Any]] = {}
         self.containers: dict[int, tuple[Any, Any]] = {}
-        self.tensors: dict[int, tuple[Tensor, Tensor, int, bool, Tensor | None]] = {}
+        self.tensors: dict[int, tuple[Tensor, Tensor, int, bool, bool, Tensor | None]] = {}
         self.places: set[int] = set()
         self.generators: list[tuple[Callable[..., Any], Any]] = [
             (random.setstate, random.getstate()),
@@ -156,9 +150,7 @@ class AsItWas:
         if accelerator is not None:
             device = torch.get_device_module(accelerator)
             self.generators.append((device.set_rng_state, device.get_rng_state()))
-        for each in _named_by(model):
-            if isinstance(each, nn.Module):
-                self.add(each)
+        self._remember(each for each in _named_by(model) if isinstance(each, nn.Module))
         self.meets_modules = not isinstance(model, nn.Module)  # a function may call some that it does not name
 
     def add(self, module: nn.Module, _: Any = None) -> None:
@@ -173,9 +165,13 @@ class AsItWas:
         for value in values:
             if isinstance(value, Tensor) and _plain(value) and id(value) not in self.tensors:
                 grad = value.grad if value.is_leaf else None
-                self.tensors[id(value)] = value, value.detach().clone(), value._version, value.requires_grad, grad
+                version = -1 if value.is_inference() else value._version
+                state = (version, value.is_leaf, value.requires_grad, grad)
+                self.tensors[id(value)] = value, value.detach().clone(), *state
                 self.places.add(value.untyped_storage().data_ptr())
                 self._remember([grad])
+            elif isinstance(value, nn.Module):
+                self.add(value)
             elif isinstance(value, torch.Generator):
                 self.generators.append((value.set_state, value.get_state()))
             elif isinstance(value, tuple):
@@ -201,16 +197,28 @@ class AsItWas:
             vars(part).clear()
             vars(part).update(attributes)
         for container, before in self.containers.values():
-            container.clear()
-            (container.update if isinstance(container, dict | set) else container.extend)(before)
-        for tensor, values, version, requires_grad, grad in self.tensors.values():
+            if type(container) in _CONTAINERS and not _alike(container, before):
+                container.clear()
+                (container.update if isinstance(container, dict | set) else container.extend)(before)
+        for tensor, values, version, is_leaf, requires_grad, grad in self.tensors.values():
+            if is_leaf and not tensor.is_leaf:  # written into by the run, and so in its graph
+                tensor.detach_()
             if (tensor.shape, tensor.dtype) != (values.shape, values.dtype):
                 tensor.data = values
-            elif tensor._version != version or not torch.equal(tensor, values):
+            elif version != (-1 if tensor.is_inference() else tensor._version) or not torch.equal(tensor, values):
                 with torch.no_grad():
                     tensor.copy_(values)
             if tensor.is_leaf and not (tensor.requires_grad == requires_grad and tensor.grad is grad):
                 tensor.requires_grad_(requires_grad).grad = grad
+
+
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)  # others may refuse to be written into
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Say whether two containers hold the same things, in the same order."""
+    parts = [chain(each, each.values()) if isinstance(each, dict) else each for each in (one, other)]
+    return len(one) == len(other) and all(a is b for a, b in zip(*parts, strict=True))
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -219,14 +227,24 @@ def _plain(tensor: Tensor) -> bool:
 
 
 def _named_by(model: Callable[..., Any]) -> list[Any]:
-    """Return what a module, a method, a partial, a function or an object that is called has at hand by name."""
-    if isinstance(model, functools.partial):
-        return [*_named_by(model.func), *model.args, *model.keywords.values()]
-    if inspect.isfunction(model):
-        scope = inspect.getclosurevars(model)
-        return [*scope.nonlocals.values(), *scope.globals.values()]
-    owner = getattr(model, "__self__", model)
-    return [owner] if isinstance(owner, nn.Module) else list(getattr(owner, "__dict__", {}).values())
+    """Return what a model has at hand by name, through methods, partials and functions of its own file."""
+    found, queue = {id(model): model}, [model]
+    while queue:
+        each, more = queue.pop(), []
+        if isinstance(each, functools.partial):
+            more = [each.func, *each.args, *each.keywords.values()]
+        elif inspect.ismethod(each):
+            more = [each.__self__, each.__func__]
+        elif inspect.isfunction(each) and (each is model or each.__module__ == getattr(model, "__module__", "")):
+            scope = inspect.getclosurevars(each)
+            more = [*scope.nonlocals.values(), *scope.globals.values()]
+        elif isinstance(each, list | tuple | dict):
+            more = list(each.values() if isinstance(each, dict) else each)
+        elif each is model and not isinstance(each, nn.Module):
+            more = list(getattr(each, "__dict__", {}).values())
+        queue += [one for one in more if id(one) not in found]
+        found |= {id(one): one for one in more}
+    return list(found.values())
 
 
 class _Detached(TorchFunctionMode):
@@ -247,5 +265,8 @@ def copy_of(value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.detach().clone()
-    with _Detached():
-        return copy.deepcopy(value)
+    try:
+        with _Detached():
+            return copy.deepcopy(value)
+    except TypeError:  # a lock, a file, a generator
+        return value

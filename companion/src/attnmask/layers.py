@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from attnmask._check import count, describe, integer_table, not_a_mask_cause, type_error, value_error
+from attnmask._check import count, describe, integer_table, not_a_mask_cause, value_error
 from attnmask.attention import attend
 from attnmask.masks import Mask
 
@@ -292,10 +292,9 @@ def _per_layer(masks: LayerMasks, depth: int) -> Sequence[LayerMask]:
 
 
 def _check_tokens(tokens: Tensor, d_model: int) -> None:
-    wanted = f"tokens of shape (batch, token, d_model={d_model}), floating point"
-    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
-        raise type_error(wanted, describe(tokens), "token ids where their embeddings were meant")
-    if tokens.dim() != 3 or tokens.shape[-1] != d_model:
-        raise value_error(
-            wanted, describe(tokens), "one sample without its batch axis (add it: x[None]), or another width"
+    right = isinstance(tokens, Tensor) and tokens.is_floating_point() and tokens.dim() == 3
+    if not right or tokens.shape[-1] != d_model:
+        cause = (
+            "token ids where their embeddings were meant, one sample without its batch axis (x[None]), or another width"
         )
+        raise value_error(f"float tokens of shape (batch, token, d_model={d_model})", describe(tokens), cause)

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from attnmask._check import describe, value_error
+from attnmask._check import count, describe, value_error
 from attnmask.attention import Steps
 from attnmask.masks import Mask, everything, from_dense
 from attnmask.probe import each_layer
@@ -365,6 +365,7 @@ def show_flow(
     allowed: Mask | Tensor | None = None,
     residual: bool = True,
     batch: int = 0,
+    heads: int = 1,
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -383,11 +384,13 @@ def show_flow(
         A name for each token.
     allowed
         Which input each output may finally depend on, besides its own: a `Mask` or a
-        bool tensor (batch, head, query, key); None = anything.
+        bool tensor (batch, head, query, key), allowed in some head; None = anything.
     residual
         Whether each layer adds its input to what it computes.
     batch
         Which sample to draw.
+    heads
+        How many heads to ask a rule of your own for.
     title
         Text above the picture.
     ax
@@ -409,20 +412,22 @@ def show_flow(
     >>> [text.get_text() for text in axes.get_legend().get_texts()]
     ['may look', 'leak']
     """
-    layers = each_layer(masks, len(tokens), residual=residual)
-    batches = max([1, *(len(seen) for seen, _ in layers)])
-    if not layers or not 0 <= batch < batches:
-        raise value_error(
-            "a layer to draw, and one of its samples", f"{len(layers)} layers, sample {batch}", "an empty list of masks"
-        )
-    layers = [(seen.expand(batches, -1, -1)[batch], own.expand(batches, -1, -1)[batch]) for seen, own in layers]
+    allowed = allowed if isinstance(allowed, Mask) else everything() if allowed is None else from_dense(allowed)
+    held = (
+        [mask.batch for mask in (*masks, allowed) if isinstance(mask, Mask)] if isinstance(masks, list | tuple) else []
+    )
+    samples = max([count("batch", batch) + 1, *held])
+    layers = each_layer(masks, len(tokens), residual=residual, batch=samples, heads=heads)
+    if not layers:
+        raise value_error("a layer to draw", "none", "an empty list of masks")
+    layers = [(seen.expand(samples, -1, -1)[batch], own.expand(samples, -1, -1)[batch]) for seen, own in layers]
     steps = [(seen | own).float() for seen, own in layers]
     own = torch.eye(len(tokens), device="cpu")
     # Products of all layers below and above each one: what has arrived there, and where it can get to.
     below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=own))
     above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=own))[::-1]
-    may_reach = _one_matrix(everything() if allowed is None else allowed, len(tokens), len(tokens), batch, 0)
-    forbidden = (~may_reach & (own == 0)).float()
+    ((may_reach, _),) = each_layer([allowed], len(tokens), batch=samples, heads=heads)
+    forbidden = (~may_reach.expand(samples, -1, -1)[batch] & (own == 0)).float()
     ax = panels([len(tokens)], [len(layers) + 1], cell=0.95)[0] if ax is None else ax
     drawn = set()
     for level, (seen, own) in enumerate(layers):
