@@ -43,7 +43,8 @@ def influence(
         tuple, dict or ``ModelOutput`` that it returns, is (batch, position, feature) floats.
     inputs
         One tensor, or the model's arguments by name: (batch, position, feature) floats or
-        (batch, position) token ids, which are followed to the embedding that looks them up.
+        (batch, position) token ids, which are followed to the embedding that looks them up
+        (but not into ``torch.vmap``).
     of
         The names to measure. By default every float and integer tensor among ``inputs``,
         save those whose name contains mask, bias, position, token_type or label.
