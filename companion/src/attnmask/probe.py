@@ -29,12 +29,12 @@ def influence(
 
     The gradient probe runs the model once and takes the gradient of every output
     position: exactly zero means "does not reach". It is blind to what passes through
-    ``detach`` or a choice (argmax, a step, a comparison), and to gradients too small for the dtype, as
-    half precision has them. The perturbation probe gives one position after the other
-    new values and compares the outputs bit for bit: it sees those, unless the new values
-    lead to the same choice; it is blind to effects below rounding, and takes rounding
-    itself for an effect, where other values make other sums, as in a mixture of experts
-    (try it in float64). Both show what happens for these inputs, no more.
+    ``detach`` or a choice (argmax, a step, a comparison), and to gradients too small for
+    the dtype, as half precision has them. The perturbation probe gives one position after
+    the other new values and compares the outputs bit for bit: it sees those, unless the
+    new values lead to the same choice; it is blind to effects below rounding, and takes
+    rounding itself for an effect, where other values make other sums, as in a mixture of
+    experts (try it in float64). Both show what happens for these inputs, no more.
 
     Parameters
     ----------
