@@ -364,7 +364,7 @@ CASES = {
     ),
     "source ids in the target": (
         lambda: TRANSLATOR(IDS, IDS),
-        "target ids from 0 to 4",
+        "target from 0 to 4, as the embedding has 5 rows",
         "ids from 0 to 7",
         "source and target swapped",
     ),

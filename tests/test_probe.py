@@ -150,8 +150,6 @@ PARTS = {
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_mix_tokens_or_keep_them_apart(name, probe):
     part, expected = PARTS[name]
-    if name == "constant" and probe == "gradient":
-        expected = ~ALL  # its gradient is 0 everywhere
     assert torch.equal(influence(part, X, probe=probe)[0], expected)
 
 
@@ -353,7 +351,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_token_ids_are_followed_to_where_they_are_looked_up(way, probe):
     model = Lookup(WAYS[way])
-    expected = TRIL | TRIL.roll(1, 1) if way == "twice" else TRIL
+    expected = TRIL
     if way == "twice":
         expected = (TRIL.float() @ (SELF | SELF.roll(1, 0)).float()) > 0  # own token and, rolled, the one before
     several = torch.tensor([[7, 3, 9, 3, 5], [1, 1, 1, 1, 1]])
@@ -536,6 +534,8 @@ def test_weights_masked_after_the_softmax_look_right_and_leak():
 class Restless(nn.Module):
     """Changes everything that a forward pass can change, then stops where it is told."""
 
+    runs_left = math.inf
+
     def __init__(self):
         super().__init__()
         self.embedding = nn.Embedding(10, 8, max_norm=0.5)  # renormalises its weight in place
@@ -543,7 +543,6 @@ class Restless(nn.Module):
         self.register_buffer("seen", torch.zeros(3))
         self.cache, self.calls, self.plain = [], 0, torch.zeros(2)
         self.notes = {"runs": 0}
-        self.runs_left = math.inf
 
     def forward(self, ids):
         self.calls += 1
@@ -562,9 +561,6 @@ class Restless(nn.Module):
         if Restless.runs_left < 0:
             raise RuntimeError("stopped")
         return hidden
-
-
-Restless.runs_left = math.inf
 
 
 def everything_of(model):
@@ -598,12 +594,9 @@ def test_the_model_is_left_bit_for_bit_as_it_was_also_after_an_error(probe, thro
     model = Restless()
     model.plain += 2
     model.cache.append("kept")
-    nn.Linear(2, 2)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     monkeypatch.setattr(Restless, "runs_left", runs)
-    if "runs_left" in vars(model):
-        del model.runs_left
     ids, before, drawn = IDS.clone(), everything_of(model), random_state()
     called = model if through == "module" else lambda ids: model(ids)
     if runs < (1 if probe == "gradient" else 8):

@@ -126,6 +126,16 @@ def bool_table(name: str, table: Tensor, *axes: str) -> Tensor:
     return table.detach().clone()
 
 
+def in_vocabulary(name: str, ids: Tensor, size: int, likely_cause: str) -> None:
+    """Check that token ids are rows of an embedding of ``size`` rows.
+
+    >>> in_vocabulary("ids", torch.tensor([[0, 4]]), 5, "")
+    """
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        expected = f"{name} from 0 to {size - 1}, as the embedding has {size} rows"
+        raise value_error(expected, f"ids from {int(ids.min())} to {int(ids.max())}", likely_cause)
+
+
 def integer_table(name: str, ids: Tensor, axes: str) -> Tensor:
     """Check an integer table's dtype and rank; return a copy in int64.
 

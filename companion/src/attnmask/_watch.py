@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from attnmask._check import describe, value_error
+from attnmask._check import describe, in_vocabulary, value_error
 
 _KEEP_ORDER = re.compile(
     "alias|as_tensor|asarray|clone|contiguous|cpu|cuda|detach|flatten|int|long|reshape|squeeze|to|type|type_as|unflatten"
@@ -61,7 +61,9 @@ class Lookups(TorchFunctionMode):
         by_row = kind == "index_select" and kwargs.get("dim", *args[1:2]) == 0
         looks_up = as_given and len(others) == 1 and len(tensors) == 2 and (kind == "embedding" or by_index or by_row)
         if looks_up:
-            self._check(known[0][0], min(names), len(others[0]))
+            name, size = min(names), len(others[0])
+            in_vocabulary(name, known[0][0], size, "the tokenizer of another model, or -100 left over from labels")
+            self.sizes[name] = min(size, self.sizes.get(name, size))
         result = function(*args, **kwargs)
         if looks_up:
             vectors = result if result.requires_grad or not torch.is_grad_enabled() else result.requires_grad_()
@@ -76,15 +78,6 @@ class Lookups(TorchFunctionMode):
                 elif isinstance(each, Tensor) and each.dtype != torch.bool:
                     self.ids[id(each)] = each, each._version if as_given and _KEEP_ORDER.fullmatch(kind) else -1, names
         return result
-
-    def _check(self, ids: Tensor, name: str, size: int) -> None:
-        self.sizes[name] = min(size, self.sizes.get(name, size))
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
-            raise value_error(
-                f"{name} from 0 to {size - 1}, as the embedding has {size} rows",
-                f"ids from {int(ids.min())} to {int(ids.max())}",
-                "the tokenizer of another model, or -100 left over from labels",
-            )
 
 
 class Saved:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from attnmask._check import count, describe, integer_table, not_a_mask_cause, value_error
+from attnmask._check import count, describe, in_vocabulary, integer_table, not_a_mask_cause, value_error
 from attnmask.attention import attend
 from attnmask.masks import Mask
 
@@ -237,12 +237,8 @@ class Translator(nn.Module):
                 f"{ids.shape[-1]}",
                 "longest was left as it is",
             )
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < embedding.num_embeddings:
-            raise value_error(
-                f"{name} ids from 0 to {embedding.num_embeddings - 1}",
-                f"ids from {int(ids.min())} to {int(ids.max())}",
-                "source and target swapped, or the tokenizer of another vocabulary",
-            )
+        cause = "source and target swapped, or the tokenizer of another vocabulary"
+        in_vocabulary(name, ids, embedding.num_embeddings, cause)
         return embedding(ids) + self.positions(torch.arange(ids.shape[-1], device=ids.device))
 
 

@@ -422,12 +422,12 @@ def show_flow(
         raise value_error("a layer to draw", "none", "an empty list of masks")
     layers = [(seen.expand(samples, -1, -1)[batch], own.expand(samples, -1, -1)[batch]) for seen, own in layers]
     steps = [(seen | own).float() for seen, own in layers]
-    own = torch.eye(len(tokens), device="cpu")
+    itself = torch.eye(len(tokens), device="cpu")
     # Products of all layers below and above each one: what has arrived there, and where it can get to.
-    below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=own))
-    above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=own))[::-1]
+    below = list(accumulate(steps[:-1], lambda reached, step: step @ reached, initial=itself))
+    above = list(accumulate(steps[:0:-1], lambda reached, step: reached @ step, initial=itself))[::-1]
     ((may_reach, _),) = each_layer([allowed], len(tokens), batch=samples, heads=heads)
-    forbidden = (~may_reach.expand(samples, -1, -1)[batch] & (own == 0)).float()
+    forbidden = (~may_reach.expand(samples, -1, -1)[batch] & (itself == 0)).float()
     ax = panels([len(tokens)], [len(layers) + 1], cell=0.95)[0] if ax is None else ax
     drawn = set()
     for level, (seen, own) in enumerate(layers):
