@@ -7,6 +7,10 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 from attnmask._device import default_device as default_device
 from attnmask.attention import Steps as Steps
 from attnmask.attention import attend as attend
+from attnmask.audits import Audit as Audit
+from attnmask.audits import Leak as Leak
+from attnmask.audits import assert_allowed as assert_allowed
+from attnmask.audits import audit as audit
 from attnmask.layers import CrossAttention as CrossAttention
 from attnmask.layers import Decoder as Decoder
 from attnmask.layers import Encoder as Encoder

@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import operator
 import random
 import re
 import sys
@@ -32,7 +33,8 @@ class Lookups(TorchFunctionMode):
     """While active, follows token ids to the places where they become vectors.
 
     ``found`` holds these vectors, ``sizes`` the vocabularies they came from, ``lost`` the
-    names of ids that reached floats on a way on which their places cannot be followed.
+    names of ids that reached floats on a way on which their places cannot be followed,
+    ``compared`` those that a bool was made from, as ``ids != 0`` makes a mask.
 
     >>> ids, table = torch.tensor([[2, 0]]), torch.eye(3)
     >>> with Lookups({"ids": ids}) as lookups:
@@ -49,6 +51,7 @@ class Lookups(TorchFunctionMode):
         self.found: list[tuple[str, Tensor]] = []
         self.sizes: dict[str, int] = {}
         self.lost: set[str] = set()
+        self.compared: set[str] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind, kwargs = getattr(function, "__name__", "").split(".")[0], kwargs or {}
@@ -75,7 +78,9 @@ class Lookups(TorchFunctionMode):
             for each in tree_leaves(args[0] if kind == "__setitem__" else result):
                 if isinstance(each, Tensor) and each.is_floating_point():
                     self.lost |= names
-                elif isinstance(each, Tensor) and each.dtype != torch.bool:
+                elif isinstance(each, Tensor) and each.dtype == torch.bool:
+                    self.compared |= names
+                elif isinstance(each, Tensor):
                     self.ids[id(each)] = each, each._version if as_given and _KEEP_ORDER.fullmatch(kind) else -1, names
         return result
 
@@ -132,7 +137,7 @@ class AsItWas:
     def __init__(self, model: Callable[..., Any]) -> None:
         self.modules: dict[nn.Module, dict[str, Any]] = {}
         self.containers: dict[int, tuple[Any, Any]] = {}
-        self.tensors: dict[int, tuple[Tensor, Tensor, int, bool, bool, Tensor | None]] = {}
+        self.tensors: dict[int, tuple[Tensor, Tensor, Tensor, int, bool, bool, Tensor | None]] = {}
         self.places: set[int] = set()
         self.generators: list[tuple[Callable[..., Any], Any]] = [
             (random.setstate, random.getstate()),
@@ -160,7 +165,7 @@ class AsItWas:
                 grad = value.grad if value.is_leaf else None
                 version = -1 if value.is_inference() else value._version
                 state = (version, value.is_leaf, value.requires_grad, grad)
-                self.tensors[id(value)] = value, value.detach().clone(), *state
+                self.tensors[id(value)] = value, value.detach(), value.detach().clone(), *state
                 self.places.add(value.untyped_storage().data_ptr())
                 self._remember([grad])
             elif isinstance(value, nn.Module):
@@ -170,7 +175,7 @@ class AsItWas:
             elif isinstance(value, tuple):
                 self._remember(value)
             elif isinstance(value, dict | list | set | deque) and id(value) not in self.containers:
-                self.containers[id(value)] = value, copy.copy(value)
+                self.containers[id(value)] = value, value.copy() if type(value) in _CONTAINERS else copy.copy(value)
                 self._remember(value.values() if isinstance(value, dict) else value)
 
     def __enter__(self) -> "AsItWas":
@@ -184,25 +189,29 @@ class AsItWas:
         if self.hook is not None:
             self.hook.remove()
         self.stance.__exit__(*error)
-        for put_back, state in self.generators:
-            put_back(state)
+        self.reseed()
         for part, attributes in self.modules.items():
             vars(part).clear()
             vars(part).update(attributes)
         for container, before in self.containers.values():
-            if type(container) in _CONTAINERS and not _alike(container, before):
+            if (container or before) and type(container) in _CONTAINERS and not _alike(container, before):
                 container.clear()
                 (container.update if isinstance(container, dict | set) else container.extend)(before)
-        for tensor, values, version, is_leaf, requires_grad, grad in self.tensors.values():
+        for tensor, place, values, version, is_leaf, requires_grad, grad in self.tensors.values():
             if is_leaf and not tensor.is_leaf:  # written into by the run, and so in its graph
                 tensor.detach_()
-            if (tensor.shape, tensor.dtype) != (values.shape, values.dtype):
-                tensor.data = values
-            elif version != (-1 if tensor.is_inference() else tensor._version) or not torch.equal(tensor, values):
+            if (tensor.shape, tensor.dtype, tensor.data_ptr()) != (place.shape, place.dtype, place.data_ptr()):
+                tensor.data = place
+            if version != (-1 if tensor.is_inference() else tensor._version) or not torch.equal(tensor, values):
                 with torch.no_grad():
                     tensor.copy_(values)
             if tensor.is_leaf and not (tensor.requires_grad == requires_grad and tensor.grad is grad):
                 tensor.requires_grad_(requires_grad).grad = grad
+
+    def reseed(self) -> None:
+        """Put the random generators back alone."""
+        for put_back, state in self.generators:
+            put_back(state)
 
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)  # others may refuse to be written into
@@ -211,7 +220,7 @@ _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)  # others may r
 def _alike(one: Any, other: Any) -> bool:
     """Say whether two containers hold the same things, in the same order."""
     parts = [chain(each, each.values()) if isinstance(each, dict) else each for each in (one, other)]
-    return len(one) == len(other) and all(a is b for a, b in zip(*parts, strict=True))
+    return len(one) == len(other) and all(map(operator.is_, *parts))
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -1,0 +1,481 @@
+"""Try one model at one length in one mode: gradients, changed inputs, the retry in float64, and the module to blame."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._pytree import tree_leaves, tree_map
+
+from attnmask._check import value_error
+from attnmask._trial import Trial, other_values, seeded
+from attnmask._watch import AsItWas, copy_of
+
+# In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
+_ROUNDING = 1e-5
+_TRACED = 1e-11  # of the largest number that a module gives: rounding in float64
+
+
+class Pairs:
+    """Forbidden pairs that were reached, (batch, output, batch, input): how large the effect was, and what saw it."""
+
+    def __init__(self, batch: int, outputs: int, inputs: int) -> None:
+        self.size = torch.zeros(batch, outputs, batch, inputs, dtype=torch.float64)
+        self.seen: dict[str, Tensor] = {}
+
+    def add(self, pairs: Tensor, size: Tensor, label: str) -> None:
+        """Note pairs with their sizes."""
+        if bool(pairs.any()):
+            self.seen[label] = self.seen.get(label, torch.zeros_like(pairs)) | pairs
+            self.size = torch.where(pairs, torch.maximum(self.size, size), self.size)
+
+
+@dataclass(eq=False)
+class Scene:
+    """Inputs of one length, which pairs are allowed there, and what was found."""
+
+    trial: Trial
+    allowed: dict[str, Tensor]  # (batch, output, input), a position's own included
+    padded: dict[str, Tensor]  # (batch, input): where no output may look
+    judged: Tensor  # (batch, output)
+    own: str | None
+    vocabularies: dict[str, int]
+    compared: set[str]
+    leaks: dict[str, Pairs] = field(default_factory=dict)
+    suspects: dict[str, Pairs] = field(default_factory=dict)
+    reached: dict[str, Tensor] = field(default_factory=dict)  # (batch, output, input)
+    modules: dict[tuple[str, int, int, int, int], str] = field(default_factory=dict)
+    calls: dict[tuple[int, int], tuple[str, float, str]] = field(default_factory=dict)
+    nan: dict[str, None] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, table in self.allowed.items():
+            self.leaks.setdefault(name, Pairs(*table.shape))
+            self.suspects.setdefault(name, Pairs(*table.shape))
+            self.reached.setdefault(name, torch.zeros_like(table))
+
+    @property
+    def length(self) -> int:
+        """How many inputs there are, of the first that is judged."""
+        return next(iter(self.allowed.values())).shape[2]
+
+    def forbidden(self, name: str) -> Tensor:
+        """Return the pairs that may not be, (batch, output, batch, input): other samples always."""
+        same = torch.eye(len(self.judged), dtype=torch.bool)[:, None, :, None]
+        return self.judged[:, :, None, None] & ~(self.allowed[name][:, :, None] & same)
+
+    def quiet(self, name: str, cells: Tensor) -> Tensor:
+        """Return the judged outputs that may depend on none of these inputs, (batch, output)."""
+        return self.judged & ~(self.allowed[name] & cells[:, None]).any(-1)
+
+    def values(self, name: str, seed: int = 0) -> list[Tensor]:
+        """Return other values for one of the inputs."""
+        return other_values(name, self.trial.arguments[name], self.vocabularies.get(name), seed)
+
+
+class Change(NamedTuple):
+    """New values for some cells (batch, input) of one input; ``single`` = one position in every sample."""
+
+    name: str
+    cells: Tensor
+    values: Tensor
+    single: bool = False
+
+    def made(self, trial: Trial) -> dict[str, Tensor]:
+        """Return the input changed."""
+        changed = copy_of(trial.arguments[self.name])
+        values = trial.front(self.name, self.values.to(changed.dtype))
+        trial.front(self.name, changed)[self.cells] = values[self.cells]
+        return {self.name: changed}
+
+
+class Way:
+    """One scene in the mode that the model is in, gradients recorded or not."""
+
+    def __init__(self, scene: Scene, trial: Trial, mode: str, grad: bool, modules: Iterable[nn.Module]) -> None:
+        self.scene, self.trial, self.mode, self.grad = scene, trial, mode, grad
+        self.label = f"{mode} {'with' if grad else 'without'} gradients"
+        self.start = AsItWas(trial.model)
+        for module in modules:
+            self.start.add(module)
+        self.records: dict[tuple[str, int], Tensor] = {}
+        self.base = self.run({})
+        self.judged = scene.judged & ~torch.stack([_any(each.isnan()) for each in self.base]).any(0)
+
+    def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Run from the same start as ever, or after a call ``before`` whose traces are left in the model."""
+        with self.start, torch.set_grad_enabled(self.grad):
+            if before is not None:
+                self.trial.outputs(before)
+                self.start.reseed()
+                self.records.clear()
+            outputs = [each.detach() for each in self.trial.outputs(given)]
+        self.scene.runs.append(self.label)
+        return outputs
+
+    # ---- the program -------------------------------------------------------------
+
+    def examine(self, thorough: bool, notes: dict[str, None]) -> None:
+        """Try everything, and put what is found into the scene."""
+        if bool(_differ(self.base, self.run({}))[0].any()):
+            cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
+            raise value_error(f"two runs on the same input to agree bit for bit ({self.label})", "two outputs", cause)
+        for sample, output in (self.scene.judged & ~self.judged).nonzero().tolist():
+            self.scene.nan[f"output {output} of sample {sample} is NaN ({self.label})"] = None
+        small = self._gradients(notes) if self.grad else {}
+        pending = [each for change in self._changes(thorough) if (each := self._tried(change)) is not None]
+        if self.mode == "eval" and thorough:
+            self._calls(notes)
+        open_leaks = any(bool((pairs.size > 0).any()) for pairs in self.scene.leaks.values())
+        if not (small or pending or open_leaks):
+            return
+        try:
+            with self._in_float64() as exact:
+                exact._settle(small, pending, native=self.base[0].dtype == torch.float64)
+                exact._name_modules(_TRACED)
+        except Exception as error:  # whatever a model raises
+            why = f"{self.label}, which float64 could not confirm: {in_brief(error)}"
+            for name, size in small.items():
+                self.scene.suspects[name].add(size > 0, size, f"gradient, {why}")
+            for change, fresh, _ in pending:
+                for cell, moved, size in self._pinned(change, fresh, torch.zeros(fresh.shape)):
+                    self._note(self.scene.suspects, change.name, cell, moved, size, f"changed inputs, {why}")
+            self._name_modules(0.0)
+
+    def _gradients(self, notes: dict[str, None]) -> dict[str, Tensor]:
+        """Note what gradients reach; return the sizes of forbidden ones that may be rounding."""
+        try:
+            sizes = self.gradient_sizes()
+        except (ValueError, RuntimeError) as error:
+            notes[f"gradients in {self.mode} ({in_brief(error)})"] = None
+            return {}
+        small = {}
+        for name, size in sizes.items():
+            samples = range(len(size))
+            self.scene.reached[name] |= (size[samples, :, samples] > 0) & self.scene.allowed[name]
+            size = size * self.scene.forbidden(name)
+            sure = size > 1e3 * torch.finfo(self.base[0].dtype).eps
+            self.scene.leaks[name].add(sure, size, f"gradient, {self.mode}")
+            rest = size * ~(self.scene.leaks[name].size > 0)
+            if bool(rest.any()):
+                small[name] = rest
+        return small
+
+    def gradient_sizes(self) -> dict[str, Tensor]:
+        """Return the largest gradient of each output in each input, (batch, output, batch, input), as a share."""
+        sizes = {name: torch.zeros_like(pairs.size) for name, pairs in self.scene.leaks.items()}
+        with self.start:
+            for samples, positions, found in self.trial.gradients(self.judged):
+                for name, size in found.items():
+                    sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
+        top = max(float(size.max()) for size in sizes.values()) or 1.0
+        return {name: size / top for name, size in sizes.items()}
+
+    def _changes(self, thorough: bool) -> Iterator[Change]:
+        """Yield changes: single positions, all that an output may not see, half of it, all other samples."""
+        chance = seeded(len(self.scene.runs))
+        for name, allowed in self.scene.allowed.items():
+            values = self.scene.values(name, len(self.scene.runs))
+            batch, outputs, inputs = allowed.shape
+            floats = values[0].is_floating_point()
+            kinds = [0, 3, 2, 1] if floats else [0, 3, 1, 2]
+            kinds = [kinds[2 * (self.mode == "train") + self.grad]] if thorough else [3, 4] if floats else [1]
+            some = range(inputs) if thorough else torch.randperm(inputs, generator=chance)[:6].tolist()
+            for position in some:
+                for kind in kinds:
+                    cells = torch.zeros(batch, inputs, dtype=torch.bool)
+                    cells[:, position] = True
+                    yield Change(name, cells, values[kind], single=True)
+            for output in torch.randperm(outputs, generator=chance)[: 8 if thorough else 3].tolist():
+                cells = ~allowed[:, output]
+                for value in values if thorough else values[::2]:
+                    yield Change(name, cells, value)
+                half = torch.rand(cells.shape, generator=chance) < 0.5
+                yield Change(name, cells & half, values[0])
+            for sample in range(min(batch, 4) if batch > 1 else 0):
+                for value in values[:: 2 if thorough else 4]:
+                    yield Change(name, (torch.arange(batch) != sample)[:, None].expand(-1, inputs), value)
+
+    def _tried(self, change: Change) -> tuple[Change, Tensor, Tensor] | None:
+        """Run with a change; return the quiet outputs that it moved and no known leak explains, and by how much."""
+        scene, name, cells = self.scene, change.name, change.cells
+        if not bool(cells.any()):
+            return None
+        after = self.run(change.made(self.trial))
+        moved, size, turned = _differ(self.base, after)
+        moved, turned, quiet = moved & self.judged, turned & self.judged, scene.quiet(name, cells)
+        known = (scene.leaks[name].size > 0) & cells
+        if change.single:
+            scene.reached[name] |= moved[..., None] & cells[:, None] & scene.allowed[name]
+            explained = known & (quiet & moved)[..., None, None]
+            scene.leaks[name].add(explained, size[..., None, None].expand(explained.shape), self._by_change)
+        if bool((turned & quiet).any()):
+            self._note_nan(change, turned & quiet, after)
+        fresh = moved & quiet & ~turned & ~known.flatten(2).any(-1)
+        return (change, fresh, size) if bool(fresh.any()) else None
+
+    @property
+    def _by_change(self) -> str:
+        return f"changed inputs, {self.label}"
+
+    def _note_nan(self, change: Change, turned: Tensor, after: list[Tensor]) -> None:
+        """Note outputs that a change made NaN, unless the changed positions themselves could not take it."""
+        loud = (self.scene.allowed[change.name] & change.cells[:, None]).any(-1)  # (batch, output)
+        finite = torch.stack([~_any(~each.isfinite()) for each in after]).all(0)
+        took_it = loud.any(-1) & (finite | ~loud).all(-1)
+        where = f"position {int(change.cells.any(0).nonzero()[0])}" if change.single else "what it may not see"
+        for sample, output in (turned & took_it[:, None]).nonzero().tolist():
+            text = f"output {output} of sample {sample} turns NaN when {where} of {change.name} changes ({self.label})"
+            self.scene.nan[text] = None
+
+    def _calls(self, notes: dict[str, None]) -> None:
+        """Note outputs that depend on what the call before was given."""
+        names = self.scene.allowed
+        earlier = [{name: self.scene.values(name)[kind] for name in names} for kind in (0, 1)]
+        try:
+            moved, size, _ = _differ(*(self.run({}, before=given) for given in earlier))
+            if bool((moved & self.judged).any()):
+                first = self._first_moved(self._traced({}, earlier[0]), self._traced({}, earlier[1]), 0.0)
+                for at in (moved & self.judged).nonzero().tolist():
+                    module = next((name for name, rows in first if bool(rows[tuple(at)])), "")
+                    self.scene.calls[at[0], at[1]] = (f"two calls, {self.label}", float(size[tuple(at)]), module)
+        except Exception as error:  # whatever a model raises
+            notes[f"two calls in a row, {self.label} ({in_brief(error)})"] = None
+
+    # ---- float64 -----------------------------------------------------------------
+
+    @contextmanager
+    def _in_float64(self) -> Iterator["Way"]:
+        """Turn the model and its arguments into float64 for a while."""
+
+        def exact(value: Any) -> Any:
+            return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        modules = [*self.start.modules]
+        outer = AsItWas(self.trial.model)
+        for module in modules:
+            outer.add(module)
+        default = torch.get_default_dtype()
+        with outer, torch.no_grad():
+            try:
+                torch.set_default_dtype(torch.float64)
+                for module in modules:
+                    for parameter in module._parameters.values():
+                        if parameter is not None and parameter.is_floating_point():
+                            parameter.data = parameter.data.double()
+                    for place in (module._buffers, vars(module)):
+                        place.update({name: exact(each) for name, each in place.items()})
+                arguments = {name: tree_map(exact, each) for name, each in self.trial.arguments.items()}
+                with torch.enable_grad():
+                    yield Way(self.scene, self.trial._replace(arguments=arguments), self.mode, self.grad, modules)
+            finally:
+                torch.set_default_dtype(default)
+
+    def _settle(self, small: dict[str, Tensor], pending: list[tuple[Change, Tensor, Tensor]], native: bool) -> None:
+        """Tell leaks from rounding: what float64 does not make much smaller is real."""
+        if small:
+            sizes = self.gradient_sizes()
+            for name, size in small.items():
+                real = (size > 0) & (sizes[name] > _ROUNDING * size)
+                kind = self.scene.suspects if native else self.scene.leaks
+                kind[name].add(real, size, f"gradient, {self.mode}")
+        silent = self._without_dropout() if self.mode == "train" and pending else None
+        for change, fresh, size in pending:
+            fresh = fresh & ~((self.scene.leaks[change.name].size > 0) & change.cells).flatten(2).any(-1)
+            if not bool(fresh.any()):
+                continue
+            floor = torch.where(fresh, _ROUNDING * size, torch.inf)
+            after = self.run(change.made(self.trial))
+            real = fresh & (_differ(self.base, after)[1] > floor)
+            by_chance = real & ~silent(change, floor) if silent else torch.zeros_like(real)
+            rounded = real & native & (size < 1e-9 * max(float(each.abs().max()) for each in self.base))
+            for cell, moved, by in self._pinned(change, real, floor):
+                name, own_mask = change.name, change.name in self.scene.compared
+                doubt = ""
+                if own_mask and bool(self.scene.padded[name][cell]):
+                    doubt = "; perhaps the model makes a mask of its own from these ids"
+                elif bool((moved & by_chance).any()):
+                    doubt = "; only while there is dropout, whose chances may have moved"
+                elif bool((moved & rounded).any()):
+                    doubt = "; as small as rounding"
+                kind = self.scene.suspects if doubt else self.scene.leaks
+                self._note(kind, name, cell, moved, by, self._by_change + doubt)
+
+    def _pinned(self, change: Change, fresh: Tensor, floor: Tensor) -> Iterator[tuple[tuple[int, int], Tensor, Tensor]]:
+        """Find single cells that move these outputs while nothing else changes: yield cell, outputs, sizes.
+
+        The cells are changed one after the other. Between some step and the next the
+        output moves: bisection finds one.
+        """
+        cells = change.cells.nonzero().tolist()
+        left = fresh.clone()
+        for _ in range(8):
+            if not bool(left.any()):
+                return
+            at = tuple(left.nonzero()[0].tolist())
+            below, above = 0, len(cells)
+            outputs = {0: self.base, above: self.run(change.made(self.trial))}
+            while above - below > 1:
+                middle = (below + above) // 2
+                some = torch.zeros_like(change.cells)
+                some[tuple(torch.tensor(cells[:middle]).T)] = True
+                outputs[middle] = self.run(change._replace(cells=some).made(self.trial))
+                if _differ(self.base, outputs[middle])[1][at] > floor[at]:
+                    above = middle
+                else:
+                    below = middle
+            size = _differ(outputs[below], outputs[above])[1]
+            moved = (size > floor) & fresh
+            moved[at] = True
+            yield (cells[below][0], cells[below][1]), moved, size
+            left &= ~moved
+
+    def _note(
+        self, kind: dict[str, Pairs], name: str, cell: tuple[int, int], moved: Tensor, size: Tensor, label: str
+    ) -> None:
+        pairs = torch.zeros_like(kind[name].size, dtype=torch.bool)
+        pairs[:, :, cell[0], cell[1]] = moved
+        kind[name].add(pairs, size[..., None, None].expand(pairs.shape), label)
+
+    def _without_dropout(self) -> Callable[[Change, Tensor], Tensor] | None:
+        """Return what tells which outputs a change moves while nothing is dropped; None if nothing ever is."""
+        places = [(part, name) for part in self.start.modules for name in vars(part) if _drops(part, name)]
+        if not places:
+            return None
+
+        def moved(change: Change, floor: Tensor) -> Tensor:
+            before = [(part, name, vars(part)[name]) for part, name in places]
+            try:
+                for part, name in places:
+                    vars(part)[name] = 0.0
+                still = Way(self.scene, self.trial, self.mode, self.grad, self.start.modules)
+                return _differ(still.base, still.run(change.made(self.trial)))[1] > floor
+            finally:
+                for part, name, value in before:
+                    vars(part)[name] = value
+
+        return moved
+
+    # ---- naming modules ----------------------------------------------------------
+
+    def _name_modules(self, rounding: float) -> None:
+        """For each leak without a module, find the first module whose output a change of that input moves."""
+        plain: dict[tuple[str, int], Tensor] | None = None
+        for name, pairs in self.scene.leaks.items():
+            unnamed = (pairs.size > 0) & ~self._named(name)
+            for position in unnamed.flatten(0, 2).any(0).nonzero().flatten().tolist():
+                plain = self._traced({}) if plain is None else plain
+                cells = torch.zeros(pairs.size.shape[2:], dtype=torch.bool)
+                cells[:, position] = True
+                for values in self.scene.values(name)[:3]:
+                    rows = unnamed[..., position]  # (batch, output, batch)
+                    if not bool(rows.any()):
+                        break
+                    after = self._traced(Change(name, cells, values).made(self.trial))
+                    for module, moved in self._first_moved(plain, after, rounding):
+                        for sample, output, source in (rows & moved[..., None]).nonzero().tolist():
+                            self.scene.modules[name, sample, output, source, position] = module
+                        rows &= ~moved[..., None]
+                    unnamed[..., position] = rows
+
+    def _named(self, name: str) -> Tensor:
+        named = torch.zeros(self.scene.leaks[name].size.shape, dtype=torch.bool)
+        for one, *at in self.scene.modules:
+            if one == name:
+                named[tuple(at)] = True
+        return named
+
+    def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> dict[tuple[str, int], Tensor]:
+        """Run and record what each module gives, in the order in which they finish."""
+        names = _names(self.trial.model, self.start.modules)
+        self.records = {}
+
+        def record(module: nn.Module, _: Any, output: Any) -> None:
+            rows = self._rows(output)
+            if rows is not None and module in names:
+                times = sum(name == names[module] for name, _ in self.records)
+                self.records[names[module], times] = rows.detach().clone()
+
+        handle = register_module_forward_hook(record)
+        try:
+            self.run(given, before)
+        finally:
+            handle.remove()
+        return self.records
+
+    def _rows(self, output: Any) -> Tensor | None:
+        """View the first tensor a module gives as (batch, position, feature), if it can be."""
+        batch, outputs = self.judged.shape
+        for each in tree_leaves(output):
+            if isinstance(each, Tensor) and each.is_floating_point() and not each.is_nested:
+                if each.dim() <= 3 and each.shape[:2] == (batch, outputs):
+                    return each
+                if each.dim() <= 3 and each.shape[:2] == (outputs, batch):
+                    return each.transpose(0, 1)
+                if each.dim() == 2 and len(each) == batch * outputs:
+                    return each.reshape(batch, outputs, -1)
+                return None
+        return None
+
+    @staticmethod
+    def _first_moved(
+        before: dict[tuple[str, int], Tensor], after: dict[tuple[str, int], Tensor], rounding: float
+    ) -> list[tuple[str, Tensor]]:
+        """Return the modules with the rows (batch, position) that differ, in the order in which they finish."""
+        found = []
+        for key in before:
+            if key in after and before[key].shape == after[key].shape:
+                _, size, turned = _differ([before[key]], [after[key]])
+                scale = float(before[key].abs().nan_to_num().max())
+                found.append((key[0], turned | (size > rounding * scale)))
+        return found
+
+
+def in_brief(error: Exception) -> str:
+    """Return the kind of an error and the start of its first line."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line[:120]}"
+
+
+def _any(cells: Tensor) -> Tensor:
+    """Reduce (batch, position, …) bools to (batch, position)."""
+    return cells.flatten(2).any(-1).cpu() if cells.dim() > 2 else cells.cpu()
+
+
+def _differ(before: list[Tensor], after: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare bit for bit: return (batch, position) what moved, by how much, and what turned into NaN or back."""
+    moved, sizes, turned = [], [], []
+    for one, other in zip(before, after, strict=True):
+        if one.shape != other.shape:
+            cause = "a model whose output's shape depends on what is in its input"
+            raise value_error(f"an output of shape {tuple(one.shape)}, as before", f"{tuple(other.shape)}", cause)
+        odd = one.isnan() ^ other.isnan()
+        unlike = (one != other) & ~(one.isnan() & other.isnan())
+        gap = torch.where(unlike, (one.double() - other.double()).abs().nan_to_num(torch.inf), 0)
+        moved.append(_any(unlike))
+        sizes.append((gap.flatten(2).amax(-1) if gap.dim() > 2 else gap).cpu())
+        turned.append(_any(odd))
+    return torch.stack(moved).any(0), torch.stack(sizes).amax(0), torch.stack(turned).any(0)
+
+
+def _drops(part: nn.Module, name: str) -> bool:
+    """Say whether an attribute is a chance of dropout."""
+    value = vars(part)[name]
+    is_chance = "dropout" in name or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd))
+    return isinstance(value, float) and value > 0 and is_chance
+
+
+def _names(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
+    """Name modules by their paths; those of a function begin with the class of the outermost."""
+    if isinstance(model, nn.Module):
+        return {module: name or type(model).__name__ for name, module in model.named_modules()}
+    modules = [*modules]
+    inner = {id(each) for module in modules for each in module.modules() if each is not module}
+    roots = [module for module in modules if id(module) not in inner]
+    named = chain(*(root.named_modules(prefix=type(root).__name__) for root in roots))
+    return {module: name for name, module in named}
