@@ -19,7 +19,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from attnmask import causal, padding, sliding_window
+from attnmask import causal, everything, padding, sliding_window
 from attnmask.probe import influence, reach
 
 VOCABULARY = 64

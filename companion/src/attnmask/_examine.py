@@ -17,6 +17,8 @@ from attnmask._watch import AsItWas, copy_of
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
 _ROUNDING = 1e-5
+_ROWS = 16  # outputs of which gradients are taken where others were taken before
+_STRANGERS = 16  # inputs of other samples, of each of which a module is looked for
 _TRACED = 1e-11  # of the largest number that a module gives: rounding in float64
 
 
@@ -45,24 +47,32 @@ class Scene:
     own: str | None
     vocabularies: dict[str, int]
     compared: set[str]
+    samples: int  # how many of them were given, others added
     leaks: dict[str, Pairs] = field(default_factory=dict)
     suspects: dict[str, Pairs] = field(default_factory=dict)
     reached: dict[str, Tensor] = field(default_factory=dict)  # (batch, output, input)
     modules: dict[tuple[str, int, int, int, int], str] = field(default_factory=dict)
-    calls: dict[tuple[int, int], tuple[str, float, str]] = field(default_factory=dict)
-    nan: dict[str, None] = field(default_factory=dict)
+    calls: dict[tuple[int, int], tuple[str, float, str]] = field(default_factory=dict)  # (sample, output)
+    nan: dict[str, Pairs] = field(default_factory=dict)
+    nan_at_once: dict[tuple[int, int], str] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, table in self.allowed.items():
-            self.leaks.setdefault(name, Pairs(*table.shape))
-            self.suspects.setdefault(name, Pairs(*table.shape))
+            for kind in (self.leaks, self.suspects, self.nan):
+                kind.setdefault(name, Pairs(*table.shape))
             self.reached.setdefault(name, torch.zeros_like(table))
 
     @property
     def length(self) -> int:
         """How many inputs there are, of the first that is judged."""
         return next(iter(self.allowed.values())).shape[2]
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is a leak, or a NaN."""
+        found = [*self.leaks.values(), *self.nan.values()]
+        return bool(self.calls or self.nan_at_once or any(bool(each.size.any()) for each in found))
 
     def forbidden(self, name: str) -> Tensor:
         """Return the pairs that may not be, (batch, output, batch, input): other samples always."""
@@ -94,15 +104,22 @@ class Change(NamedTuple):
         return {self.name: changed}
 
 
+class Flip(NamedTuple):
+    """One cell (sample, input), and the outputs that moved when it alone changed, between two inputs."""
+
+    cell: tuple[int, int]
+    moved: Tensor
+    size: Tensor
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+
+
 class Way:
     """One scene in the mode that the model is in, gradients recorded or not."""
 
-    def __init__(self, scene: Scene, trial: Trial, mode: str, grad: bool, modules: Iterable[nn.Module]) -> None:
-        self.scene, self.trial, self.mode, self.grad = scene, trial, mode, grad
-        self.label = f"{mode} {'with' if grad else 'without'} gradients"
-        self.start = AsItWas(trial.model)
-        for module in modules:
-            self.start.add(module)
+    def __init__(self, scene: Scene, trial: Trial, mode: str, grad: bool, start: AsItWas) -> None:
+        self.scene, self.trial, self.mode, self.grad, self.start = scene, trial, mode, grad, start
+        self.label = way_label(mode, grad)
         self.records: dict[tuple[str, int], Tensor] = {}
         self.base = self.run({})
         self.judged = scene.judged & ~torch.stack([_any(each.isnan()) for each in self.base]).any(0)
@@ -122,13 +139,13 @@ class Way:
 
     def examine(self, thorough: bool, notes: dict[str, None]) -> None:
         """Try everything, and put what is found into the scene."""
-        if bool(_differ(self.base, self.run({}))[0].any()):
+        if bool(_sizes(self.base, self.run({}))[0].any()):
             cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
             raise value_error(f"two runs on the same input to agree bit for bit ({self.label})", "two outputs", cause)
         for sample, output in (self.scene.judged & ~self.judged).nonzero().tolist():
-            self.scene.nan[f"output {output} of sample {sample} is NaN ({self.label})"] = None
-        small = self._gradients(notes) if self.grad else {}
-        pending = [each for change in self._changes(thorough) if (each := self._tried(change)) is not None]
+            self.scene.nan_at_once[sample, output] = self.label
+        small = self._gradients(thorough, notes) if self.grad else {}
+        pending = [each for change in self._changes(thorough) if (each := self._tried(change, notes)) is not None]
         if self.mode == "eval" and thorough:
             self._calls(notes)
         open_leaks = any(bool((pairs.size > 0).any()) for pairs in self.scene.leaks.values())
@@ -137,20 +154,24 @@ class Way:
         try:
             with self._in_float64() as exact:
                 exact._settle(small, pending, native=self.base[0].dtype == torch.float64)
-                exact._name_modules(_TRACED)
+                exact._name_modules()
         except Exception as error:  # whatever a model raises
-            why = f"{self.label}, which float64 could not confirm: {in_brief(error)}"
+            why = f"{self.label}; float64, which tells leaks from rounding, fails: {in_brief(error)}"
             for name, size in small.items():
-                self.scene.suspects[name].add(size > 0, size, f"gradient, {why}")
+                self.scene.suspects[name].add(size > 0, size, f"gradient: {why}")
             for change, fresh, _ in pending:
-                for cell, moved, size in self._pinned(change, fresh, torch.zeros(fresh.shape)):
-                    self._note(self.scene.suspects, change.name, cell, moved, size, f"changed inputs, {why}")
-            self._name_modules(0.0)
+                for flip in self._pinned(change, fresh, torch.zeros(fresh.shape)):
+                    self._note(self.scene.suspects[change.name], flip, f"changed inputs: {why}")
+            self._name_modules()
 
-    def _gradients(self, notes: dict[str, None]) -> dict[str, Tensor]:
+    def _gradients(self, thorough: bool, notes: dict[str, None]) -> dict[str, Tensor]:
         """Note what gradients reach; return the sizes of forbidden ones that may be rounding."""
+        rows = self.judged.clone()
+        rows[self.scene.samples :] = False
+        if not thorough:
+            rows &= torch.rand(rows.shape, generator=seeded(len(self.scene.runs))) < _ROWS / rows.sum()
         try:
-            sizes = self.gradient_sizes()
+            sizes = self.gradient_sizes(rows)
         except (ValueError, RuntimeError) as error:
             notes[f"gradients in {self.mode} ({in_brief(error)})"] = None
             return {}
@@ -160,90 +181,100 @@ class Way:
             self.scene.reached[name] |= (size[samples, :, samples] > 0) & self.scene.allowed[name]
             size = size * self.scene.forbidden(name)
             sure = size > 1e3 * torch.finfo(self.base[0].dtype).eps
-            self.scene.leaks[name].add(sure, size, f"gradient, {self.mode}")
+            self.scene.leaks[name].add(sure, size, f"gradient: {self.mode}")
             rest = size * ~(self.scene.leaks[name].size > 0)
             if bool(rest.any()):
                 small[name] = rest
         return small
 
-    def gradient_sizes(self) -> dict[str, Tensor]:
-        """Return the largest gradient of each output in each input, (batch, output, batch, input), as a share."""
+    def gradient_sizes(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the largest gradient of some outputs in each input, (batch, output, batch, input), as a share."""
         sizes = {name: torch.zeros_like(pairs.size) for name, pairs in self.scene.leaks.items()}
-        with self.start:
-            for samples, positions, found in self.trial.gradients(self.judged):
-                for name, size in found.items():
-                    sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
+        for samples, positions, found in self.trial.gradients(rows, self.start):
+            for name, size in found.items():
+                sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
         top = max(float(size.max()) for size in sizes.values()) or 1.0
         return {name: size / top for name, size in sizes.items()}
 
     def _changes(self, thorough: bool) -> Iterator[Change]:
         """Yield changes: single positions, all that an output may not see, half of it, all other samples."""
-        chance = seeded(len(self.scene.runs))
+        chance, turn = seeded(len(self.scene.runs)), 2 * (self.mode == "train") + self.grad
+        usual = (self.mode == "train") == self.grad
+        most = (None, 8) if thorough and usual else (8, 4) if thorough else (4, 3)  # positions, outputs
         for name, allowed in self.scene.allowed.items():
             values = self.scene.values(name, len(self.scene.runs))
             batch, outputs, inputs = allowed.shape
             floats = values[0].is_floating_point()
-            kinds = [0, 3, 2, 1] if floats else [0, 3, 1, 2]
-            kinds = [kinds[2 * (self.mode == "train") + self.grad]] if thorough else [3, 4] if floats else [1]
-            some = range(inputs) if thorough else torch.randperm(inputs, generator=chance)[:6].tolist()
-            for position in some:
-                for kind in kinds:
-                    cells = torch.zeros(batch, inputs, dtype=torch.bool)
-                    cells[:, position] = True
-                    yield Change(name, cells, values[kind], single=True)
-            for output in torch.randperm(outputs, generator=chance)[: 8 if thorough else 3].tolist():
+            kinds = [[0, 3, 2, 1], [0, 3, 1, 2]][not floats][turn : turn + 1] if thorough else [3, 4] if floats else [1]
+            for position in torch.randperm(inputs, generator=chance)[: most[0]].tolist():
+                cells = (torch.arange(inputs) == position).expand(batch, -1)
+                yield from (Change(name, cells, values[kind], single=True) for kind in kinds)
+            for number, output in enumerate(torch.randperm(outputs, generator=chance)[: most[1]].tolist()):
                 cells = ~allowed[:, output]
-                for value in values if thorough else values[::2]:
-                    yield Change(name, cells, value)
+                yield from (Change(name, cells, value) for value in values[(number + turn) % 2 :: 2])
                 half = torch.rand(cells.shape, generator=chance) < 0.5
-                yield Change(name, cells & half, values[0])
+                yield Change(name, cells & half, values[number % 3])
             for sample in range(min(batch, 4) if batch > 1 else 0):
-                for value in values[:: 2 if thorough else 4]:
-                    yield Change(name, (torch.arange(batch) != sample)[:, None].expand(-1, inputs), value)
+                others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
+                yield from (Change(name, others, value) for value in values[:: 2 if thorough and usual else 4])
 
-    def _tried(self, change: Change) -> tuple[Change, Tensor, Tensor] | None:
+    def _tried(self, change: Change, notes: dict[str, None]) -> tuple[Change, Tensor, Tensor] | None:
         """Run with a change; return the quiet outputs that it moved and no known leak explains, and by how much."""
         scene, name, cells = self.scene, change.name, change.cells
         if not bool(cells.any()):
             return None
-        after = self.run(change.made(self.trial))
-        moved, size, turned = _differ(self.base, after)
-        moved, turned, quiet = moved & self.judged, turned & self.judged, scene.quiet(name, cells)
-        known = (scene.leaks[name].size > 0) & cells
+        try:
+            after = self.run(change.made(self.trial))
+            moved = _moved(self.base, after) & self.judged
+        except Exception as error:  # whatever a model raises
+            notes[f"some other values of {name}, {self.label} ({in_brief(error)})"] = None
+            return None
         if change.single:
             scene.reached[name] |= moved[..., None] & cells[:, None] & scene.allowed[name]
-            explained = known & (quiet & moved)[..., None, None]
+        moved &= scene.quiet(name, cells)
+        if not bool(moved.any()):
+            return None
+        size, turned = _sizes(self.base, after)
+        known = (scene.leaks[name].size > 0) & cells
+        if change.single:
+            explained = known & moved[..., None, None]
             scene.leaks[name].add(explained, size[..., None, None].expand(explained.shape), self._by_change)
-        if bool((turned & quiet).any()):
-            self._note_nan(change, turned & quiet, after)
-        fresh = moved & quiet & ~turned & ~known.flatten(2).any(-1)
+        self._note_nan(change, turned & moved, after)
+        doubted = (scene.suspects[name].size * cells).flatten(2).amax(-1)
+        fresh = moved & ~turned & ~known.flatten(2).any(-1) & (size > 10 * doubted)
         return (change, fresh, size) if bool(fresh.any()) else None
 
     @property
     def _by_change(self) -> str:
-        return f"changed inputs, {self.label}"
+        return f"changed inputs: {self.label}"
 
     def _note_nan(self, change: Change, turned: Tensor, after: list[Tensor]) -> None:
-        """Note outputs that a change made NaN, unless the changed positions themselves could not take it."""
+        """Note outputs that a change made NaN, unless it did so to every output that may depend on it.
+
+        Numbers too large for the model become NaN where they stand; from there 0 times NaN
+        reaches all rows, masked or not.
+        """
+        if not bool(turned.any()):
+            return
         loud = (self.scene.allowed[change.name] & change.cells[:, None]).any(-1)  # (batch, output)
         finite = torch.stack([~_any(~each.isfinite()) for each in after]).all(0)
-        took_it = loud.any(-1) & (finite | ~loud).all(-1)
-        where = f"position {int(change.cells.any(0).nonzero()[0])}" if change.single else "what it may not see"
-        for sample, output in (turned & took_it[:, None]).nonzero().tolist():
-            text = f"output {output} of sample {sample} turns NaN when {where} of {change.name} changes ({self.label})"
-            self.scene.nan[text] = None
+        turned = turned & (loud & finite).any(-1)[:, None]
+        most = torch.full(turned.shape, torch.finfo(torch.float64).max, dtype=torch.float64)
+        for flip in self._pinned(change, turned, most):
+            self._note(self.scene.nan[change.name], flip, self._by_change)
 
     def _calls(self, notes: dict[str, None]) -> None:
         """Note outputs that depend on what the call before was given."""
         names = self.scene.allowed
         earlier = [{name: self.scene.values(name)[kind] for name in names} for kind in (0, 1)]
         try:
-            moved, size, _ = _differ(*(self.run({}, before=given) for given in earlier))
-            if bool((moved & self.judged).any()):
-                first = self._first_moved(self._traced({}, earlier[0]), self._traced({}, earlier[1]), 0.0)
-                for at in (moved & self.judged).nonzero().tolist():
+            size, _ = _sizes(*(self.run({}, before=given) for given in earlier))
+            moved = (size > 0) & self.judged
+            if bool(moved.any()):
+                first = self._first_moved(*(self._traced({}, given) for given in earlier))
+                for at in moved.nonzero().tolist():
                     module = next((name for name, rows in first if bool(rows[tuple(at)])), "")
-                    self.scene.calls[at[0], at[1]] = (f"two calls, {self.label}", float(size[tuple(at)]), module)
+                    self.scene.calls[at[0], at[1]] = (f"two calls: {self.label}", float(size[tuple(at)]), module)
         except Exception as error:  # whatever a model raises
             notes[f"two calls in a row, {self.label} ({in_brief(error)})"] = None
 
@@ -256,12 +287,9 @@ class Way:
         def exact(value: Any) -> Any:
             return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
-        modules = [*self.start.modules]
-        outer = AsItWas(self.trial.model)
-        for module in modules:
-            outer.add(module)
+        modules = list(self.start.modules)
         default = torch.get_default_dtype()
-        with outer, torch.no_grad():
+        with AsItWas.of(self.trial.model, modules), torch.no_grad():
             try:
                 torch.set_default_dtype(torch.float64)
                 for module in modules:
@@ -272,18 +300,19 @@ class Way:
                         place.update({name: exact(each) for name, each in place.items()})
                 arguments = {name: tree_map(exact, each) for name, each in self.trial.arguments.items()}
                 with torch.enable_grad():
-                    yield Way(self.scene, self.trial._replace(arguments=arguments), self.mode, self.grad, modules)
+                    start = AsItWas.of(self.trial.model, modules)
+                    yield Way(self.scene, self.trial._replace(arguments=arguments), self.mode, self.grad, start)
             finally:
                 torch.set_default_dtype(default)
 
     def _settle(self, small: dict[str, Tensor], pending: list[tuple[Change, Tensor, Tensor]], native: bool) -> None:
         """Tell leaks from rounding: what float64 does not make much smaller is real."""
         if small:
-            sizes = self.gradient_sizes()
+            sizes = self.gradient_sizes(torch.stack([size.flatten(2).any(-1) for size in small.values()]).any(0))
             for name, size in small.items():
                 real = (size > 0) & (sizes[name] > _ROUNDING * size)
                 kind = self.scene.suspects if native else self.scene.leaks
-                kind[name].add(real, size, f"gradient, {self.mode}")
+                kind[name].add(real, size, f"gradient: {self.mode}")
         silent = self._without_dropout() if self.mode == "train" and pending else None
         for change, fresh, size in pending:
             fresh = fresh & ~((self.scene.leaks[change.name].size > 0) & change.cells).flatten(2).any(-1)
@@ -291,23 +320,25 @@ class Way:
                 continue
             floor = torch.where(fresh, _ROUNDING * size, torch.inf)
             after = self.run(change.made(self.trial))
-            real = fresh & (_differ(self.base, after)[1] > floor)
+            real = fresh & (_sizes(self.base, after)[0] > floor)
             by_chance = real & ~silent(change, floor) if silent else torch.zeros_like(real)
             rounded = real & native & (size < 1e-9 * max(float(each.abs().max()) for each in self.base))
-            for cell, moved, by in self._pinned(change, real, floor):
-                name, own_mask = change.name, change.name in self.scene.compared
-                doubt = ""
-                if own_mask and bool(self.scene.padded[name][cell]):
-                    doubt = "; perhaps the model makes a mask of its own from these ids"
-                elif bool((moved & by_chance).any()):
+            for flip in self._pinned(change, real, floor):
+                name, doubt = change.name, ""
+                if name in self.scene.compared and bool(self.scene.padded[name][flip.cell]):
+                    doubt = "; perhaps the model makes a mask or positions of its own from these ids"
+                elif bool((flip.moved & by_chance).any()):
                     doubt = "; only while there is dropout, whose chances may have moved"
-                elif bool((moved & rounded).any()):
+                elif bool((flip.moved & rounded).any()):
                     doubt = "; as small as rounding"
                 kind = self.scene.suspects if doubt else self.scene.leaks
-                self._note(kind, name, cell, moved, by, self._by_change + doubt)
+                self._note(kind[name], flip, self._by_change + doubt)
+                pairs = torch.zeros(kind[name].size.shape[:3], dtype=torch.bool)
+                pairs[..., flip.cell[0]] = flip.moved
+                self._blame(name, flip.cell[1], pairs, flip.before, flip.after)
 
-    def _pinned(self, change: Change, fresh: Tensor, floor: Tensor) -> Iterator[tuple[tuple[int, int], Tensor, Tensor]]:
-        """Find single cells that move these outputs while nothing else changes: yield cell, outputs, sizes.
+    def _pinned(self, change: Change, fresh: Tensor, floor: Tensor) -> Iterator["Flip"]:
+        """Find single cells that move these outputs by more than ``floor`` while nothing else changes.
 
         The cells are changed one after the other. Between some step and the next the
         output moves: bisection finds one.
@@ -319,28 +350,29 @@ class Way:
                 return
             at = tuple(left.nonzero()[0].tolist())
             below, above = 0, len(cells)
-            outputs = {0: self.base, above: self.run(change.made(self.trial))}
+            given: dict[int, dict[str, Tensor]] = {0: {}, above: change.made(self.trial)}
+            outputs = {0: self.base, above: self.run(given[above])}
             while above - below > 1:
                 middle = (below + above) // 2
                 some = torch.zeros_like(change.cells)
                 some[tuple(torch.tensor(cells[:middle]).T)] = True
-                outputs[middle] = self.run(change._replace(cells=some).made(self.trial))
-                if _differ(self.base, outputs[middle])[1][at] > floor[at]:
+                given[middle] = change._replace(cells=some).made(self.trial)
+                outputs[middle] = self.run(given[middle])
+                if _sizes(self.base, outputs[middle])[0][at] > floor[at]:
                     above = middle
                 else:
                     below = middle
-            size = _differ(outputs[below], outputs[above])[1]
+            size = _sizes(outputs[below], outputs[above])[0]
             moved = (size > floor) & fresh
             moved[at] = True
-            yield (cells[below][0], cells[below][1]), moved, size
+            yield Flip((cells[below][0], cells[below][1]), moved, size, given[below], given[above])
             left &= ~moved
 
-    def _note(
-        self, kind: dict[str, Pairs], name: str, cell: tuple[int, int], moved: Tensor, size: Tensor, label: str
-    ) -> None:
-        pairs = torch.zeros_like(kind[name].size, dtype=torch.bool)
-        pairs[:, :, cell[0], cell[1]] = moved
-        kind[name].add(pairs, size[..., None, None].expand(pairs.shape), label)
+    @staticmethod
+    def _note(kind: Pairs, flip: "Flip", label: str) -> None:
+        pairs = torch.zeros_like(kind.size, dtype=torch.bool)
+        pairs[:, :, flip.cell[0], flip.cell[1]] = flip.moved
+        kind.add(pairs, flip.size[..., None, None].expand(pairs.shape), label)
 
     def _without_dropout(self) -> Callable[[Change, Tensor], Tensor] | None:
         """Return what tells which outputs a change moves while nothing is dropped; None if nothing ever is."""
@@ -353,8 +385,9 @@ class Way:
             try:
                 for part, name in places:
                     vars(part)[name] = 0.0
-                still = Way(self.scene, self.trial, self.mode, self.grad, self.start.modules)
-                return _differ(still.base, still.run(change.made(self.trial)))[1] > floor
+                start = AsItWas.of(self.trial.model, self.start.modules)
+                still = Way(self.scene, self.trial, self.mode, self.grad, start)
+                return _sizes(still.base, still.run(change.made(self.trial)))[0] > floor
             finally:
                 for part, name, value in before:
                     vars(part)[name] = value
@@ -363,25 +396,20 @@ class Way:
 
     # ---- naming modules ----------------------------------------------------------
 
-    def _name_modules(self, rounding: float) -> None:
+    def _name_modules(self) -> None:
         """For each leak without a module, find the first module whose output a change of that input moves."""
-        plain: dict[tuple[str, int], Tensor] | None = None
         for name, pairs in self.scene.leaks.items():
             unnamed = (pairs.size > 0) & ~self._named(name)
-            for position in unnamed.flatten(0, 2).any(0).nonzero().flatten().tolist():
-                plain = self._traced({}) if plain is None else plain
+            same = torch.eye(len(self.judged), dtype=torch.bool)[:, None, :, None]
+            own = (unnamed & same).flatten(0, 2).any(0).nonzero().flatten().tolist()
+            others = (unnamed & ~same).flatten(0, 1).any(0).nonzero().tolist()[:_STRANGERS]
+            for sample, position in [*((None, each) for each in own), *others]:
                 cells = torch.zeros(pairs.size.shape[2:], dtype=torch.bool)
-                cells[:, position] = True
+                cells[slice(None) if sample is None else sample, position] = True
+                left = unnamed[..., position] & (same[..., 0] if sample is None else ~same[..., 0] & cells[:, position])
                 for values in self.scene.values(name)[:3]:
-                    rows = unnamed[..., position]  # (batch, output, batch)
-                    if not bool(rows.any()):
-                        break
-                    after = self._traced(Change(name, cells, values).made(self.trial))
-                    for module, moved in self._first_moved(plain, after, rounding):
-                        for sample, output, source in (rows & moved[..., None]).nonzero().tolist():
-                            self.scene.modules[name, sample, output, source, position] = module
-                        rows &= ~moved[..., None]
-                    unnamed[..., position] = rows
+                    if bool(left.any()):
+                        left = self._blame(name, position, left, {}, Change(name, cells, values).made(self.trial))
 
     def _named(self, name: str) -> Tensor:
         named = torch.zeros(self.scene.leaks[name].size.shape, dtype=torch.bool)
@@ -389,6 +417,23 @@ class Way:
             if one == name:
                 named[tuple(at)] = True
         return named
+
+    def _blame(
+        self, name: str, position: int, pairs: Tensor, before: dict[str, Tensor], after: dict[str, Tensor]
+    ) -> Tensor:
+        """Name the module for pairs (batch, output, batch) of one input position; return the pairs left over."""
+        outputs, inputs = self.judged.shape[1], self.scene.allowed[name].shape[2]
+        if name != self.scene.own and outputs == inputs and len(self.trial.arguments) > 1:
+            # Rows of an encoder may pass for rows of the output: those of padding, save its own, hold for both.
+            pairs = pairs & self.scene.padded[name][:, position]
+            pairs[:, position] = False
+        if not bool(pairs.any()):
+            return pairs
+        for module, rows in self._first_moved(self._traced(before), self._traced(after)):
+            for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
+                self.scene.modules[name, sample, output, source, position] = module
+            pairs = pairs & ~rows[..., None]
+        return pairs
 
     def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> dict[tuple[str, int], Tensor]:
         """Run and record what each module gives, in the order in which they finish."""
@@ -424,16 +469,22 @@ class Way:
 
     @staticmethod
     def _first_moved(
-        before: dict[tuple[str, int], Tensor], after: dict[tuple[str, int], Tensor], rounding: float
+        before: dict[tuple[str, int], Tensor], after: dict[tuple[str, int], Tensor]
     ) -> list[tuple[str, Tensor]]:
         """Return the modules with the rows (batch, position) that differ, in the order in which they finish."""
         found = []
         for key in before:
             if key in after and before[key].shape == after[key].shape:
-                _, size, turned = _differ([before[key]], [after[key]])
-                scale = float(before[key].abs().nan_to_num().max())
-                found.append((key[0], turned | (size > rounding * scale)))
+                size, turned = _sizes([before[key]], [after[key]])
+                scale = float(before[key].abs().nan_to_num().max()) if before[key].dtype == torch.float64 else 0.0
+                found.append((key[0], turned | (size > _TRACED * scale)))
         return found
+
+
+def way_label(mode: str, grad: bool) -> str:
+    """Name a way to run: models are mostly evaluated without gradients and trained with them."""
+    unusual = {("eval", True): ", recording gradients", ("train", False): ", without gradients"}
+    return mode + unusual.get((mode, grad), "")
 
 
 def in_brief(error: Exception) -> str:
@@ -447,20 +498,24 @@ def _any(cells: Tensor) -> Tensor:
     return cells.flatten(2).any(-1).cpu() if cells.dim() > 2 else cells.cpu()
 
 
-def _differ(before: list[Tensor], after: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare bit for bit: return (batch, position) what moved, by how much, and what turned into NaN or back."""
-    moved, sizes, turned = [], [], []
+def _moved(before: list[Tensor], after: list[Tensor]) -> Tensor:
+    """Compare bit for bit; NaN equals nothing. Return (batch, position)."""
+    if [one.shape for one in before] != [other.shape for other in after]:
+        shapes = [[tuple(each.shape) for each in some] for some in (before, after)]
+        cause = "a model whose output's shape depends on what is in its input"
+        raise value_error(f"outputs of shapes {shapes[0]}, as before", f"{shapes[1]}", cause)
+    return torch.stack([_any(one != other) for one, other in zip(before, after, strict=True)]).any(0)
+
+
+def _sizes(before: list[Tensor], after: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return (batch, position) by how much the outputs differ, and which turned into NaN or back."""
+    sizes, turned = [], []
     for one, other in zip(before, after, strict=True):
-        if one.shape != other.shape:
-            cause = "a model whose output's shape depends on what is in its input"
-            raise value_error(f"an output of shape {tuple(one.shape)}, as before", f"{tuple(other.shape)}", cause)
-        odd = one.isnan() ^ other.isnan()
         unlike = (one != other) & ~(one.isnan() & other.isnan())
         gap = torch.where(unlike, (one.double() - other.double()).abs().nan_to_num(torch.inf), 0)
-        moved.append(_any(unlike))
         sizes.append((gap.flatten(2).amax(-1) if gap.dim() > 2 else gap).cpu())
-        turned.append(_any(odd))
-    return torch.stack(moved).any(0), torch.stack(sizes).amax(0), torch.stack(turned).any(0)
+        turned.append(_any(one.isnan() ^ other.isnan()))
+    return torch.stack(sizes).amax(0), torch.stack(turned).any(0)
 
 
 def _drops(part: nn.Module, name: str) -> bool:

@@ -133,13 +133,17 @@ class Trial(NamedTuple):
         cause = "a pooled output; have the model return the one before pooling"
         raise value_error(wanted, got, f"{cause}. One number a position needs an axis: output[..., None]")
 
-    def gradients(self, judged: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    def gradients(
+        self, judged: Tensor | None = None, kept: AsItWas | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
         """Run forward once, then take the gradients of all output positions, many in one batched backward pass.
 
         Parameters
         ----------
         judged
             Bool (batch, position): the output positions to take; the others may hold NaN.
+        kept
+            What puts the model back, where it was remembered before.
 
         Yields
         ------
@@ -150,7 +154,7 @@ class Trial(NamedTuple):
         """
         given: dict[str, Tensor] = {}
         leaves: list[tuple[str, Tensor]] = []
-        with AsItWas(self.model) as kept, torch.enable_grad():
+        with kept or AsItWas(self.model) as kept, torch.enable_grad():
             for name in self.layouts:
                 given[name] = copy_of(self.arguments[name])
                 if _floats(given[name]):
@@ -239,7 +243,9 @@ def other_values(name: str, values: Tensor, vocabulary: int | None, seed: int = 
         spread = torch.where((spread > 0) & spread.isfinite(), spread, 1)
         small, large, huge, alike = torch.randn(4, *values.shape, generator=chance, device="cpu").to(values) * spread
         elsewhere = values.detach().flatten().roll(values[:1, :1].numel()).reshape(values.shape)
-        return [small, 10 * large, elsewhere, 1e4 * huge, -1e4 * huge, 0 * small, alike[:1, :1].expand_as(alike)]
+        most = torch.finfo(values.dtype).max / 4
+        huge = (1e4 * huge).clamp(-most, most)
+        return [small, 10 * large, elsewhere, huge, -huge, 0 * small, alike[:1, :1].expand_as(alike)]
     ids = torch.unique(values)  # where none was looked up, exchange those that are there
     if vocabulary is not None:
         ids = torch.arange(min(vocabulary, torch.iinfo(values.dtype).max + 1), device=values.device)

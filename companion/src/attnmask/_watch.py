@@ -8,7 +8,7 @@ import random
 import re
 import sys
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import chain
 from typing import Any
@@ -150,6 +150,14 @@ class AsItWas:
             self.generators.append((device.set_rng_state, device.get_rng_state()))
         self._remember(each for each in _named_by(model) if isinstance(each, nn.Module))
         self.meets_modules = not isinstance(model, nn.Module)  # a function may call some that it does not name
+
+    @classmethod
+    def of(cls, model: Callable[..., Any], modules: Iterable[nn.Module]) -> "AsItWas":
+        """Remember a model, and modules that it is known to call."""
+        start = cls(model)
+        for module in modules:
+            start.add(module)
+        return start
 
     def add(self, module: nn.Module, _: Any = None) -> None:
         """Remember a module and its parts."""

@@ -1,5 +1,6 @@
 """Does a model obey its mask? `audit` tries every forbidden pair, `assert_allowed` says it in one line of a test."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnmask._check import count, describe, not_a_mask_cause, type_error, value_error
-from attnmask._examine import Pairs, Scene, Way, in_brief
+from attnmask._examine import Pairs, Scene, Way, in_brief, way_label
 from attnmask._trial import Trial, bar, measured
 from attnmask._watch import AsItWas, Lookups, copy_of, too_large
 from attnmask.masks import Mask, causal
@@ -38,7 +39,8 @@ class Leak(NamedTuple):
     seen
         What saw it: a probe and the modes it ran in.
     size
-        The largest change of the output, or the gradient as a share of the largest one.
+        The largest change of the output, or the gradient as a share of the largest one;
+        infinite where the output turns NaN, and NaN where it is so from the start.
     length
         How many inputs there were.
 
@@ -60,9 +62,11 @@ class Leak(NamedTuple):
     length: int = 0
 
     def __str__(self) -> str:
+        if math.isnan(self.size):
+            return f"output {self.output} is NaN"
         source = "the call before" if self.input is None else f"input {self.input}"
         source += "" if self.of == "inputs" or self.input is None else f" of {self.of}"
-        text = f"output {self.output} depends on {source}"
+        text = f"output {self.output} {'turns NaN with' if math.isinf(self.size) else 'depends on'} {source}"
         for part, sign in ((self.because, ", "), (self.module and f"first seen in {self.module}", "; ")):
             text += sign + part if part else ""
         return text
@@ -81,7 +85,7 @@ class Audit:
     suspects
         Differences that could not be told from rounding or chance; they leave ``ok`` True.
     nan
-        Sentences: outputs that are NaN, or become so when a forbidden input changes.
+        Outputs that are NaN, or turn NaN when a forbidden input changes.
     missing
         Allowed pairs that nothing reached, as `Leak` without a reason; they leave ``ok`` True.
     allowed, found
@@ -93,7 +97,7 @@ class Audit:
 
     leaks: tuple[Leak, ...]
     suspects: tuple[Leak, ...]
-    nan: tuple[str, ...]
+    nan: tuple[Leak, ...]
     missing: tuple[Leak, ...]
     allowed: Mapping[str, Tensor]
     found: Mapping[str, Tensor]
@@ -108,34 +112,36 @@ class Audit:
     def __str__(self) -> str:
         verdict = "The model obeys its mask" if self.ok else "The model does not obey its mask"
         lines = [f"{verdict}, as far as was tried."]
-        for title, found in (("leak", self.leaks), ("suspect", self.suspects), ("allowed pair that", self.missing)):
-            texts: dict[str, list[Leak]] = {}
+        for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
+            groups: dict[str, list[str]] = {}
             for each in found:
-                texts.setdefault(str(each), []).append(each)
-            if found and found is self.missing:
-                lines.append(f"{len(texts)} allowed pairs that nothing reached, as output ← input:")
-                pairs = dict.fromkeys(f"{each.output} ← {each.input}" for each in found)
-                lines.append("  " + ", ".join([*pairs][:8]) + ", …" * (len(pairs) > 8))
-                continue
-            if found:
-                lines.append(f"{len(texts)} {title}{'s' * (len(texts) > 1)}:")
-            for text, same in [*texts.items()][:_SHOWN]:
-                lines.append(f"  {text}")
-                lines.append(f"    seen by {'; '.join(same[0].seen)}{_where(same)}")
-            if len(texts) > _SHOWN:
-                lines.append(f"  … and {len(texts) - _SHOWN} more")
-        lines += [*self.nan[:_SHOWN]]
+                texts = groups.setdefault(_seen(each), [])
+                texts += [str(each)] * (str(each) not in texts)
+            total = len({text for texts in groups.values() for text in texts})
+            lines += [f"{total} {title}{'s' * (total > 1)}:"] * bool(total)
+            for seen, texts in list(groups.items())[:_SHOWN]:
+                lines += [f"  {text}" for text in texts[:_SHOWN]]
+                lines += [f"  … and {len(texts) - _SHOWN} more"] * (len(texts) > _SHOWN)
+                lines += [f"    seen by {seen}"]
+            lines += ["  …"] * (len(groups) > _SHOWN)
+        pairs = dict.fromkeys(f"{each.output} ← {each.input}" for each in self.missing)
+        shown = ", ".join(list(pairs)[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
+        lines += [f"Allowed, but nothing reached them (output ← input): {shown}."] * bool(pairs)
         for title, parts in (("Tried", self.tried), ("Not tried", self.not_tried)):
             lines += [f"{title}: {'; '.join(parts)}."] * bool(parts)
         return "\n".join(lines)
 
 
-def _where(same: Sequence[Leak]) -> str:
-    """Name samples and lengths, unless it is sample 0 of the inputs as given."""
-    samples = sorted({each.sample for each in same})
-    others = sorted({each.from_sample for each in same})
-    text = "" if 0 in samples and others == samples else f"; in sample {samples[0]}"
-    return text + (f", from sample {others[0]}" if others != samples else "")
+def _seen(leak: Leak) -> str:
+    """Say what saw a leak, where it is not within the first sample, and at which length if that is told apart."""
+    modes: dict[str, list[str]] = {}
+    for label in leak.seen:
+        probe, mode = label.split(": ", 1)
+        modes.setdefault(probe, []).append(mode)
+    text = ", ".join(f"{probe} ({'; '.join(each)})" for probe, each in modes.items())
+    if leak.sample != leak.from_sample:
+        return f"{text}, in sample {leak.sample} from sample {leak.from_sample}"
+    return text + f", in sample {leak.sample}" * (leak.sample > 0)
 
 
 def assert_allowed(
@@ -149,7 +155,8 @@ def assert_allowed(
     Parameters
     ----------
     model, inputs, allowed, options
-        As for `audit`. Suspects become a warning.
+        As for `audit`, which this is, ended at the first mode that shows a leak.
+        Suspects become a warning.
 
     Raises
     ------
@@ -164,7 +171,7 @@ def assert_allowed(
     >>> encoder = Encoder(layers=1, d_model=8)
     >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal())
     """
-    report = audit(model, inputs, allowed, **options)
+    report = _audit(model, inputs, allowed, **options, until_leak=True)
     if not report.ok:
         raise AssertionError(str(report))
     if report.suspects:
@@ -234,27 +241,59 @@ def audit(
     >>> print(report.ok, report.leaks[0])
     False output 0 depends on input 1, which is in its future; first seen in Encoder.layers.1.attention.out
     """
+    return _audit(
+        model,
+        inputs,
+        allowed,
+        same_sequence=same_sequence,
+        modes=modes,
+        lengths=lengths,
+        position_axis=position_axis,
+        memory=memory,
+    )
+
+
+def _audit(
+    model: Callable[..., Any],
+    inputs: Any,
+    allowed: Any,
+    *,
+    same_sequence: bool | str = True,
+    modes: Iterable[str] = ("eval", "train"),
+    lengths: Iterable[int] | None = None,
+    position_axis: int | Mapping[str, int] = 1,
+    memory: int = 2**31,
+    until_leak: bool = False,
+) -> Audit:
     asked = [modes] if isinstance(modes, str) else list(modes)
     if not asked or not set(asked) <= {"eval", "train"}:
         raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
-    sizes = [count("a length", each) for each in lengths or ()]
+    sizes = None if lengths is None else [count("a length", each) for each in lengths]
     maker = inputs if callable(inputs) else None
-    plan = _Plan(model, causal() if allowed is None else allowed, same_sequence, position_axis, memory)
     notes: dict[str, None] = {}
     errors: list[Exception] = []
+    starts: dict[str, AsItWas] = {}
     with torch.inference_mode(False), AsItWas(model) as kept:
+        rule = causal() if allowed is None else allowed
+        plan = _Plan(model, rule, same_sequence, position_axis, memory, AsItWas(model))
         first = plan.first(maker((sizes or [8])[0]) if maker else inputs, kept, asked)
-        scenes = [first, *plan.others(first, maker, None if lengths is None else sizes, notes)]
+        scenes = [first, *plan.others(first, maker, sizes, notes)]
         ways = [(mode, grad) for mode in asked for grad in (False, True)][: None if kept.modules else 2]
-        for scene, (mode, grad) in bar([(scene, way) for scene in scenes for way in ways], "audit"):
+        steps = [(scene, way) for scene in scenes for way in ways if scene is first or way in (ways[0], ways[-1])]
+        for scene, (mode, grad) in bar(steps, "audit"):
             _set_mode(model, kept, mode)
+            if mode not in starts:
+                starts[mode] = AsItWas.of(model, kept.modules)
             try:
-                way = Way(scene, scene.trial, mode, grad, kept.modules)
+                way = Way(scene, scene.trial, mode, grad, starts[mode])
             except Exception as error:  # whatever a model raises
                 errors.append(error)
-                notes[f"{mode} {'with' if grad else 'without'} gradients ({in_brief(error)})"] = None
+                notes[f"{way_label(mode, grad)} ({in_brief(error)})"] = None
                 continue
             way.examine(thorough=scene is first, notes=notes)
+            if until_leak and scene.failed:
+                notes["anything after the first leak"] = None
+                break
     if not first.runs:
         raise errors[0]
     return _report(scenes, asked, notes)
@@ -271,6 +310,7 @@ class _Plan(NamedTuple):
     same_sequence: bool | str
     position_axis: int | Mapping[str, int]
     memory: int
+    start: AsItWas
 
     def first(self, inputs: Any, kept: AsItWas, modes: list[str]) -> Scene:
         """Make the scene of the inputs as given; a lone sample gets company where the model can take it."""
@@ -278,17 +318,18 @@ class _Plan(NamedTuple):
         for mode in modes:
             _set_mode(self.model, kept, mode)
             with suppress(Exception) if mode != modes[-1] else nullcontext():
-                output_len, lookups = _watched(trial)
+                output_len, lookups = _watched(trial, self.start)
                 break
         scene = self._scene(trial, rules, own, output_len, lookups.sizes, lookups.compared)
         if len(trial.arguments) == len(scene.judged) == 1:
             (name,) = rules
-            fellows = [scene.values(name, seed)[0] for seed in (1, 2)]
-            together = torch.cat([trial.arguments[name], *fellows], trial.layouts[name].batch or 0)
+            together = torch.cat([trial.arguments[name], scene.values(name, 1)[0]], trial.layouts[name].batch or 0)
             wider = _given(trial, name, together)
             with suppress(Exception):
-                if _watched(wider)[0] == output_len:
-                    return self._scene(wider, rules, own, output_len, lookups.sizes, lookups.compared)
+                if _watched(wider, self.start)[0] == output_len:
+                    return replace(
+                        self._scene(wider, rules, own, output_len, lookups.sizes, lookups.compared), samples=1
+                    )
         return scene
 
     def others(
@@ -301,13 +342,16 @@ class _Plan(NamedTuple):
         for name in first.allowed:
             trial = _given(trial, name, _redrawn(first, name))
         yield replace(first, trial=trial)  # what is found goes to the same place
+        if maker is None and len(first.trial.arguments) > 1:
+            notes["other lengths (inputs can be a function of length)"] = None
+            return
         for length in [max(1, first.length // 2), 2 * first.length + 1] if lengths is None else lengths:
             if length == first.length:
                 continue
             try:
                 inputs = maker(length) if maker else _stretched(first.trial, length, by_default=lengths is None)
                 trial, rules, own = self._prepared(inputs)
-                yield self._scene(trial, rules, own, _watched(trial)[0], first.vocabularies, first.compared)
+                yield self._scene(trial, rules, own, _watched(trial, self.start)[0], first.vocabularies, first.compared)
             except Exception as error:  # whatever a model raises
                 notes[f"length {length} ({in_brief(error)})"] = None
 
@@ -364,10 +408,8 @@ class _Plan(NamedTuple):
                 allowed[name] = allowed[name] | torch.eye(output_len, dtype=torch.bool)
         judged = torch.ones(batch, output_len, dtype=torch.bool) if judged is None else judged
         if not bool(judged.any()):
-            raise value_error(
-                "an output to judge", f"{rules[own or name]!r}", "a mask that lets no query look at any key"
-            )
-        return Scene(trial, allowed, padded, judged, own, vocabularies, compared)
+            raise value_error("an output to judge", f"{rules[name]!r}", "a mask that lets no query look at any key")
+        return Scene(trial, allowed, padded, judged, own, vocabularies, compared, samples=len(judged))
 
 
 def _table(name: str, rule: Any, shape: tuple[int, int, int], same: bool) -> Tensor:
@@ -393,13 +435,13 @@ def _table(name: str, rule: Any, shape: tuple[int, int, int], same: bool) -> Ten
     return rule.detach().cpu().expand(shape).clone()
 
 
-def _watched(trial: Trial) -> tuple[int, Lookups]:
+def _watched(trial: Trial, start: AsItWas) -> tuple[int, Lookups]:
     """Run twice: to see how long the output is, and where token ids go."""
     given = {name: copy_of(trial.arguments[name]) for name in trial.layouts}
     lookups = Lookups(given)
-    with AsItWas(trial.model), torch.no_grad():
+    with start, torch.no_grad():
         output_len = trial.run({}).shape[1]
-    with AsItWas(trial.model), torch.no_grad(), lookups if lookups.ids else nullcontext(), suppress(RuntimeError):
+    with start, torch.no_grad(), lookups if lookups.ids else nullcontext(), suppress(RuntimeError):
         trial.run(given)
     return output_len, lookups
 
@@ -422,9 +464,6 @@ def _redrawn(scene: Scene, name: str) -> Tensor:
 
 def _stretched(trial: Trial, length: int, by_default: bool) -> Any:
     """Cut or repeat a lone argument."""
-    if len(trial.arguments) > 1:
-        cause = "several arguments, whose lengths belong together; inputs can be a function of length"
-        raise value_error("a lone tensor, to be cut or repeated", f"{list(trial.arguments)}", cause)
     ((name, values),) = trial.arguments.items()
     axis = trial.layouts[name].position
     if by_default and values.device.type != "cpu" and length > values.shape[axis]:
@@ -444,19 +483,21 @@ def _set_mode(model: Callable[..., Any], kept: AsItWas, mode: str) -> None:
 
 def _report(scenes: Sequence[Scene], modes: Sequence[str], notes: Iterable[str]) -> Audit:
     first, _, *others = scenes
-    lines = [f"{sum(len(scene.runs) for scene in scenes)} runs with changed inputs, and gradients"]
+    lines = [f"{sum(len(scene.runs) for scene in [first, *others])} runs with changed inputs, and gradients"]
     lines.append(f"{' and '.join(modes)}, with and without gradients recorded")
     lines.append(f"lengths {', '.join(str(scene.length) for scene in [first, *others])}; {len(first.judged)} samples")
     leaks: list[Leak] = []
     suspects: list[Leak] = []
-    nan = dict(first.nan)
+    nan: list[Leak] = []
     for scene in [first, *others]:
         for name in scene.allowed:
-            leaks += _leaks(scene, name, scene.leaks[name])
-            suspects += _leaks(scene, name, scene.suspects[name])
+            for found, pairs in ((leaks, scene.leaks), (suspects, scene.suspects), (nan, scene.nan)):
+                found += _leaks(scene, name, pairs[name])
         for (sample, output), (label, size, module) in scene.calls.items():
             leaks.append(Leak(output, None, "", sample, sample, "", module, (label,), size, scene.length))
-        nan |= scene.nan
+        for (sample, output), label in scene.nan_at_once.items():
+            seen = (f"running it: {label}",)
+            nan.append(Leak(output, None, "", sample, sample, "", "", seen, math.nan, scene.length))
     known = {(each.output, each.input, each.of) for each in leaks if each.length == first.length}
     leaks = [each for each in leaks if each.length == first.length or (each.output, each.input, each.of) not in known]
     missing = []
