@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnmask import influence
+from attnmask import Mask, assert_allowed, audit
 from corpus import (
     ALWAYS,
     CLEAN,
+    FAST_PATH,
     FAULTS,
+    LENGTH,
     Case,
     Inputs,
     Witness,
@@ -31,9 +33,6 @@ SEEDS = range(5)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-# Clean models of which a gradient cannot tell, and says so: NaN in padded outputs, an output without a gradient,
-# a target that the model makes from other ids.
-NO_GRADIENT = {"padded_outputs_are_nan", "constant_output", "labels_shifted"}
 
 
 def _cases(cases: list[Case]) -> Any:
@@ -49,24 +48,33 @@ def test_names_are_unique_and_there_are_enough() -> None:
     assert all(case.why.endswith(".") and case.leaks_in for case in FAULTS + CLEAN)
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
-@_cases(CLEAN)
-def test_the_gradient_probe_finds_no_leak_in_a_clean_model(case: Case, mode: str) -> None:
-    """For the modes in which the case says that it is clean."""
-    if not any(mode == clean for clean, _ in case.leaks_in):
-        return
-    inputs, model = case.inputs(0), case.make(0)
-    if isinstance(model, nn.Module):
-        model.train(mode == "train")
-    names = None if case.of is None else [case.of]
-    if case.name in NO_GRADIENT:
-        with pytest.raises(ValueError, match="Expected "):
-            influence(model, inputs, of=names)
-        return
-    found = influence(model, inputs, of=names)
-    found = found if case.of is None else found[case.of]
-    table, judged = allowed_table(case, inputs, found.shape[1])
-    assert not (found & ~table & judged[..., None]).any()
+@_cases(FAULTS)
+def test_audit_finds_the_fault(case: Case) -> None:
+    """For five seeds, on the inputs of the case, none of which need to show the leak by themselves."""
+    for seed in SEEDS:
+        inputs = case.inputs(seed)
+        mask = case.allowed if isinstance(case.allowed, Mask) else case.allowed(inputs)
+        with pytest.raises(AssertionError, match=r"(leak|NaN)s?:\n  output \d+ (depends on|turns NaN with) "):
+            assert_allowed(
+                case.make(seed),
+                inputs,
+                mask if case.of is None else {case.of: mask},
+                same_sequence=(case.of or True) if case.one_sequence else False,
+            )
+
+
+@_cases([case for case in FAULTS if case.where])
+def test_audit_names_the_module(case: Case) -> None:
+    """The one where it first shows, a part of it, or on the fast path, which calls no parts, the one around it."""
+    inputs = case.inputs(0)
+    mask = case.allowed if isinstance(case.allowed, Mask) else case.allowed(inputs)
+    same = (case.of or True) if case.one_sequence else False
+    report = audit(
+        case.make(0), inputs, mask if case.of is None else {case.of: mask}, same_sequence=same, lengths=[2 * LENGTH + 1]
+    )
+    named = {each.module for each in report.leaks}
+    around = case.where.rpartition(".")[0] if case.leaks_in == FAST_PATH else case.where
+    assert named & {case.where, around} or any(each.startswith(f"{case.where}.") for each in named), named
 
 
 @_cases(FAULTS)

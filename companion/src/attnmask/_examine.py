@@ -121,12 +121,13 @@ class Way:
         self.scene, self.trial, self.mode, self.grad, self.start = scene, trial, mode, grad, start
         self.label = way_label(mode, grad)
         self.records: dict[tuple[str, int], Tensor] = {}
+        self.recording = False
         self.base = self.run({})
         self.judged = scene.judged & ~torch.stack([_any(each.isnan()) for each in self.base]).any(0)
 
     def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Run from the same start as ever, or after a call ``before`` whose traces are left in the model."""
-        with self.start, torch.set_grad_enabled(self.grad):
+        with self.start, torch.set_grad_enabled(self.grad or self.recording):
             if before is not None:
                 self.trial.outputs(before)
                 self.start.reseed()
@@ -143,7 +144,10 @@ class Way:
             cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
             raise value_error(f"two runs on the same input to agree bit for bit ({self.label})", "two outputs", cause)
         for sample, output in (self.scene.judged & ~self.judged).nonzero().tolist():
-            self.scene.nan_at_once[sample, output] = self.label
+            if thorough:
+                self.scene.nan_at_once[sample, output] = self.label
+            else:
+                notes[f"some outputs at length {self.scene.length} for repeated or large inputs (they are NaN)"] = None
         small = self._gradients(thorough, notes) if self.grad else {}
         pending = [each for change in self._changes(thorough) if (each := self._tried(change, notes)) is not None]
         if self.mode == "eval" and thorough:
@@ -429,10 +433,11 @@ class Way:
             pairs[:, position] = False
         if not bool(pairs.any()):
             return pairs
-        for module, rows in self._first_moved(self._traced(before), self._traced(after)):
-            for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
-                self.scene.modules[name, sample, output, source, position] = module
-            pairs = pairs & ~rows[..., None]
+        for self.recording in (True, False):  # while gradients are recorded, no fast path hides the parts of a layer
+            for module, rows in self._first_moved(self._traced(before), self._traced(after)) if pairs.any() else ():
+                for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
+                    self.scene.modules[name, sample, output, source, position] = module
+                pairs = pairs & ~rows[..., None]
         return pairs
 
     def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> dict[tuple[str, int], Tensor]:

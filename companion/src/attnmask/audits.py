@@ -18,6 +18,7 @@ from attnmask.masks import Mask, causal
 
 Allowed = Mask | Tensor
 _OWN = ("decoder", "target", "tgt", "query")  # how the output's own sequence is called where there are two
+_WITH_GRADIENTS = {way_label(mode, True) for mode in ("eval", "train")}
 _SHOWN = 5
 
 
@@ -29,7 +30,7 @@ class Leak(NamedTuple):
     output, input
         Positions; ``input`` is None where it is the call before that shows.
     of
-        The name of the input; ``"inputs"`` for a lone tensor.
+        The name of the input where several are judged, else "".
     sample, from_sample
         The samples that hold them; they differ where samples of a batch mix.
     because
@@ -52,7 +53,7 @@ class Leak(NamedTuple):
 
     output: int
     input: int | None
-    of: str = "inputs"
+    of: str = ""
     sample: int = 0
     from_sample: int = 0
     because: str = ""
@@ -65,7 +66,7 @@ class Leak(NamedTuple):
         if math.isnan(self.size):
             return f"output {self.output} is NaN"
         source = "the call before" if self.input is None else f"input {self.input}"
-        source += "" if self.of == "inputs" or self.input is None else f" of {self.of}"
+        source += f" of {self.of}" if self.of else ""
         text = f"output {self.output} {'turns NaN with' if math.isinf(self.size) else 'depends on'} {source}"
         for part, sign in ((self.because, ", "), (self.module and f"first seen in {self.module}", "; ")):
             text += sign + part if part else ""
@@ -81,7 +82,8 @@ class Audit:
     ok
         True = no leak, and no number turned into NaN.
     leaks
-        Each forbidden pair that is reached, with what saw it and where it first shows.
+        Each forbidden pair that is reached, with what saw it and where it first shows. Of
+        other lengths than the one given, only those of another kind or module.
     suspects
         Differences that could not be told from rounding or chance; they leave ``ok`` True.
     nan
@@ -91,6 +93,8 @@ class Audit:
     allowed, found
         By input: what each output may depend on, and what it does depend on;
         Bool[Tensor, "batch output input"], at the length given.
+    judged
+        Which outputs were judged, at the length given; Bool[Tensor, "batch output"].
     tried, not_tried
         Sentences on what the answer rests on, and on what it does not.
     """
@@ -101,6 +105,7 @@ class Audit:
     missing: tuple[Leak, ...]
     allowed: Mapping[str, Tensor]
     found: Mapping[str, Tensor]
+    judged: Tensor
     tried: tuple[str, ...]
     not_tried: tuple[str, ...]
 
@@ -113,12 +118,11 @@ class Audit:
         verdict = "The model obeys its mask" if self.ok else "The model does not obey its mask"
         lines = [f"{verdict}, as far as was tried."]
         for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
+            first = {str(each): each for each in reversed(found)}  # of leaks that read alike, the first
             groups: dict[str, list[str]] = {}
-            for each in found:
-                texts = groups.setdefault(_seen(each), [])
-                texts += [str(each)] * (str(each) not in texts)
-            total = len({text for texts in groups.values() for text in texts})
-            lines += [f"{total} {title}{'s' * (total > 1)}:"] * bool(total)
+            for text in dict.fromkeys(map(str, found)):
+                groups.setdefault(_seen(first[text]), []).append(text)
+            lines += [f"{len(first)} {title}{'s' * (len(first) > 1)}:"] * bool(found)
             for seen, texts in list(groups.items())[:_SHOWN]:
                 lines += [f"  {text}" for text in texts[:_SHOWN]]
                 lines += [f"  … and {len(texts) - _SHOWN} more"] * (len(texts) > _SHOWN)
@@ -171,6 +175,7 @@ def assert_allowed(
     >>> encoder = Encoder(layers=1, d_model=8)
     >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal())
     """
+    __tracebackhide__ = True  # pytest shows the test that failed, not this function
     report = _audit(model, inputs, allowed, **options, until_leak=True)
     if not report.ok:
         raise AssertionError(str(report))
@@ -296,7 +301,7 @@ def _audit(
                 break
     if not first.runs:
         raise errors[0]
-    return _report(scenes, asked, notes)
+    return _report(scenes, notes)
 
 
 # ---- what is run ------------------------------------------------------------------
@@ -481,11 +486,14 @@ def _set_mode(model: Callable[..., Any], kept: AsItWas, mode: str) -> None:
 # ---- what is said -----------------------------------------------------------------
 
 
-def _report(scenes: Sequence[Scene], modes: Sequence[str], notes: Iterable[str]) -> Audit:
+def _report(scenes: Sequence[Scene], notes: Iterable[str]) -> Audit:
     first, _, *others = scenes
-    lines = [f"{sum(len(scene.runs) for scene in [first, *others])} runs with changed inputs, and gradients"]
-    lines.append(f"{' and '.join(modes)}, with and without gradients recorded")
-    lines.append(f"lengths {', '.join(str(scene.length) for scene in [first, *others])}; {len(first.judged)} samples")
+    labels = [label for scene in [first, *others] for label in scene.runs]
+    lengths = [str(scene.length) for scene in [first, *others] if scene.runs]
+    lines = [f"{len(labels)} runs with changed inputs"]
+    lines += ["gradients"] * any(label in labels for label in _WITH_GRADIENTS) + [*dict.fromkeys(labels)]
+    lines += [f"length{'s' * (len(lengths) > 1)} {', '.join(lengths)}"]
+    lines += [f"{len(first.judged)} sample{'s' * (len(first.judged) > 1)}"]
     leaks: list[Leak] = []
     suspects: list[Leak] = []
     nan: list[Leak] = []
@@ -498,12 +506,14 @@ def _report(scenes: Sequence[Scene], modes: Sequence[str], notes: Iterable[str])
         for (sample, output), label in scene.nan_at_once.items():
             seen = (f"running it: {label}",)
             nan.append(Leak(output, None, "", sample, sample, "", "", seen, math.nan, scene.length))
-    known = {(each.output, each.input, each.of) for each in leaks if each.length == first.length}
-    leaks = [each for each in leaks if each.length == first.length or (each.output, each.input, each.of) not in known]
+    kinds = {(each.of, each.because, each.module) for each in leaks if each.length == first.length}
+    leaks = [each for each in leaks if each.length == first.length or (each.of, each.because, each.module) not in kinds]
     missing = []
     for name, allowed in first.allowed.items():
         for sample, output, place in (allowed & ~first.reached[name] & first.judged[..., None]).nonzero().tolist():
-            missing.append(Leak(output, place, name, sample, sample, length=first.length))
+            missing.append(
+                Leak(output, place, name if len(first.allowed) > 1 else "", sample, sample, length=first.length)
+            )
     return Audit(
         leaks=tuple(leaks),
         suspects=tuple(suspects),
@@ -511,6 +521,7 @@ def _report(scenes: Sequence[Scene], modes: Sequence[str], notes: Iterable[str])
         missing=tuple(missing),
         allowed=first.allowed,
         found={name: first.reached[name] | _own_sample(first.leaks[name]) for name in first.allowed},
+        judged=first.judged,
         tried=tuple(lines),
         not_tried=tuple(notes),
     )
@@ -527,12 +538,16 @@ def _leaks(scene: Scene, name: str, pairs: Pairs) -> Iterator[Leak]:
         seen = tuple(label for label, where in pairs.seen.items() if bool(where[tuple(at)]))
         if source != sample:
             because = "which is in another sample of the batch"
-        elif bool(scene.padded[name][sample, place]):
+        elif bool(scene.padded[name][sample, place]) and (name == scene.own or _for_keys_alone(scene.allowed[name])):
             because = "which is padding"
         elif name == scene.own and place > output:
             because = "which is in its future"
         else:
             because = "which its mask blocks"
-        of = name if len(scene.allowed) > 1 else "inputs"
+        of = name if len(scene.allowed) > 1 else ""
         module = scene.modules.get((name, *at), "")
         yield Leak(output, place, of, sample, source, because, module, seen, float(pairs.size[tuple(at)]), scene.length)
+
+
+def _for_keys_alone(allowed: Tensor) -> bool:
+    return bool((allowed == allowed[:, :1]).all())

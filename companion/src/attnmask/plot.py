@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from attnmask._check import count, describe, value_error
+from attnmask._check import count, describe, type_error, value_error
 from attnmask.attention import Steps
+from attnmask.audits import Audit, Leak
 from attnmask.masks import Mask, everything, from_dense
 from attnmask.probe import each_layer
 
@@ -29,6 +30,12 @@ _ARROWS: dict[str, dict[str, Any]] = {
     "may look": {"color": _FLOW, "linewidth": 1.0, "zorder": 2},
     "own row": {"color": _FLOW, "linewidth": 1.0, "zorder": 2} | _DASHED,
     "leak": {"color": _LEAK, "linewidth": 2.2, "zorder": 3},
+}
+_MARKS: dict[str, dict[str, Any]] = {
+    "reached": {"marker": "o", "s": 60, "color": _FLOW},
+    "not reached": {"marker": "o", "s": 60, "facecolors": "none", "edgecolors": _FLOW, "linewidths": 1.4},
+    "leak": {"marker": "X", "s": 150, "color": _LEAK, "edgecolors": _INK, "linewidths": 0.8},
+    "suspect": {"marker": "$?$", "s": 90, "color": _INK},
 }
 _STYLE: dict[Any, Any] = {
     "axes.facecolor": _GROUND,
@@ -450,6 +457,100 @@ def show_flow(
         handles = [Line2D([], [], label=kind, **style) for kind, style in _ARROWS.items() if kind in drawn]
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, labelcolor=_INK)
     return ax
+
+
+def show_audit(
+    report: Audit,
+    output_tokens: Sequence[str],
+    input_tokens: Sequence[str] | None = None,
+    *,
+    of: str | None = None,
+    batch: int = 0,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what `audit` found: one row an output, one column an input, forbidden cells hatched, findings marked.
+
+    A dot is an allowed input that reaches the output, a circle an allowed one that
+    nothing reached, a cross a leak, a question mark a suspect. Outputs of padding are
+    not judged and have no marks.
+
+    Parameters
+    ----------
+    report
+        What `audit` returned.
+    output_tokens, input_tokens
+        The names on the axes; the inputs default to the output's tokens.
+    of
+        Which input to draw, where there are several; default: the first.
+    batch
+        Which sample to draw.
+    title
+        By default how many leaks there are in the picture, and how many elsewhere.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        Not a report; tokens of another number than it has; no such input or sample.
+
+    Examples
+    --------
+    >>> from attnmask import audit, causal
+    >>> report = audit(lambda x: x.cumsum(1) + 0 * x, torch.randn(1, 4, 2))
+    >>> axes = show_audit(report, "abcD")
+    >>> axes.get_title(), [text.get_text() for text in axes.get_legend().get_texts()]
+    ('no leak', ['reached'])
+    """
+    if not isinstance(report, Audit):
+        raise type_error("what audit returned", describe(report), "a model or a mask; call audit(model, inputs) first")
+    of = next(iter(report.allowed)) if of is None else of
+    if of not in report.allowed:
+        raise value_error(f"one of the inputs {list(report.allowed)}", repr(of), "a spelling slip")
+    input_tokens = output_tokens if input_tokens is None else input_tokens
+    samples, outputs, inputs = report.allowed[of].shape
+    sizes = (count("batch", batch) < samples, len(output_tokens), len(input_tokens))
+    if sizes != (True, outputs, inputs):
+        expected = f"a sample below {samples}, {outputs} output tokens and {inputs} input tokens"
+        got = f"sample {batch}, {len(output_tokens)} and {len(input_tokens)} tokens"
+        raise value_error(expected, got, "the tokens of another sequence")
+    allowed, found, judged = report.allowed[of][batch], report.found[of][batch], report.judged[batch][:, None]
+
+    def drawn(leak: Leak) -> bool:
+        own = leak.sample == leak.from_sample == batch and leak.length == inputs
+        return own and leak.of in ("", of) and leak.input is not None
+
+    doubts = torch.zeros_like(allowed)
+    for each in filter(drawn, report.suspects):
+        doubts[each.output, each.input] = True
+    marks = {
+        "reached": allowed & found & judged,
+        "not reached": allowed & ~found & judged,
+        "leak": ~allowed & found & judged,
+        "suspect": doubts & ~found,
+    }
+    texts = [[""] * inputs] * outputs
+    rows = [name if real else f"({name})" for name, real in zip(output_tokens, judged, strict=True)]
+    axes = _cells(texts, 0.25 * allowed.double(), ~allowed, rows, input_tokens, "", ax)
+    with rc_context(_STYLE):
+        handles = []
+        for name, cells in marks.items():
+            if bool(cells.any()):
+                row, column = cells.nonzero().T.tolist()
+                handles.append(axes.scatter(column, row, label=name, zorder=3, **_MARKS[name]))
+        leaks = int(marks["leak"].sum())
+        others = len({str(each) for each in report.leaks} - {str(each) for each in report.leaks if drawn(each)})
+        parts = [f"{leaks or 'no'} leak{'s' * (leaks > 1)}"] + [f"{others} elsewhere"] * (others > 0)
+        axes.set(xlabel="input", ylabel="output")
+        axes.set_title(", ".join(parts) if title is None else title)
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
+        axes.legend(handles=handles, frameon=False, labelcolor=_INK, handletextpad=0.3, columnspacing=1.0, **place)
+    return axes
 
 
 # ---- one drawing for all of them --------------------------------------------------
