@@ -43,6 +43,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python companion/benchmarks/influence.py
+	$(BIN)/python companion/benchmarks/audit.py
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000

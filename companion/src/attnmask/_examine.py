@@ -1,91 +1,23 @@
 """Try one model at one length in one mode: gradients, changed inputs, the retry in float64, and the module to blame."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from attnmask._check import value_error
-from attnmask._trial import Trial, other_values, seeded
+from attnmask._compare import Records, anywhere, first_moved, gaps, moved_at, recorded
+from attnmask._scene import Pairs, Scene
+from attnmask._trial import Trial, in_brief, seeded
 from attnmask._watch import AsItWas, copy_of
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
 _ROUNDING = 1e-5
 _ROWS = 16  # outputs of which gradients are taken where others were taken before
 _STRANGERS = 16  # inputs of other samples, of each of which a module is looked for
-_TRACED = 1e-11  # of the largest number that a module gives: rounding in float64
-
-
-class Pairs:
-    """Forbidden pairs that were reached, (batch, output, batch, input): how large the effect was, and what saw it."""
-
-    def __init__(self, batch: int, outputs: int, inputs: int) -> None:
-        self.size = torch.zeros(batch, outputs, batch, inputs, dtype=torch.float64)
-        self.seen: dict[str, Tensor] = {}
-
-    def add(self, pairs: Tensor, size: Tensor, label: str) -> None:
-        """Note pairs with their sizes."""
-        if bool(pairs.any()):
-            self.seen[label] = self.seen.get(label, torch.zeros_like(pairs)) | pairs
-            self.size = torch.where(pairs, torch.maximum(self.size, size), self.size)
-
-
-@dataclass(eq=False)
-class Scene:
-    """Inputs of one length, which pairs are allowed there, and what was found."""
-
-    trial: Trial
-    allowed: dict[str, Tensor]  # (batch, output, input), a position's own included
-    padded: dict[str, Tensor]  # (batch, input): where no output may look
-    judged: Tensor  # (batch, output)
-    own: str | None
-    vocabularies: dict[str, int]
-    compared: set[str]
-    samples: int  # how many of them were given, others added
-    leaks: dict[str, Pairs] = field(default_factory=dict)
-    suspects: dict[str, Pairs] = field(default_factory=dict)
-    reached: dict[str, Tensor] = field(default_factory=dict)  # (batch, output, input)
-    modules: dict[tuple[str, int, int, int, int], str] = field(default_factory=dict)
-    calls: dict[tuple[int, int], tuple[str, float, str]] = field(default_factory=dict)  # (sample, output)
-    nan: dict[str, Pairs] = field(default_factory=dict)
-    nan_at_once: dict[tuple[int, int], str] = field(default_factory=dict)
-    runs: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name, table in self.allowed.items():
-            for kind in (self.leaks, self.suspects, self.nan):
-                kind.setdefault(name, Pairs(*table.shape))
-            self.reached.setdefault(name, torch.zeros_like(table))
-
-    @property
-    def length(self) -> int:
-        """How many inputs there are, of the first that is judged."""
-        return next(iter(self.allowed.values())).shape[2]
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is a leak, or a NaN."""
-        found = [*self.leaks.values(), *self.nan.values()]
-        return bool(self.calls or self.nan_at_once or any(bool(each.size.any()) for each in found))
-
-    def forbidden(self, name: str) -> Tensor:
-        """Return the pairs that may not be, (batch, output, batch, input): other samples always."""
-        same = torch.eye(len(self.judged), dtype=torch.bool)[:, None, :, None]
-        return self.judged[:, :, None, None] & ~(self.allowed[name][:, :, None] & same)
-
-    def quiet(self, name: str, cells: Tensor) -> Tensor:
-        """Return the judged outputs that may depend on none of these inputs, (batch, output)."""
-        return self.judged & ~(self.allowed[name] & cells[:, None]).any(-1)
-
-    def values(self, name: str, seed: int = 0) -> list[Tensor]:
-        """Return other values for one of the inputs."""
-        return other_values(name, self.trial.arguments[name], self.vocabularies.get(name), seed)
 
 
 class Change(NamedTuple):
@@ -120,10 +52,10 @@ class Way:
     def __init__(self, scene: Scene, trial: Trial, mode: str, grad: bool, start: AsItWas) -> None:
         self.scene, self.trial, self.mode, self.grad, self.start = scene, trial, mode, grad, start
         self.label = way_label(mode, grad)
-        self.records: dict[tuple[str, int], Tensor] = {}
+        self.records: Records = {}
         self.recording = False
         self.base = self.run({})
-        self.judged = scene.judged & ~torch.stack([_any(each.isnan()) for each in self.base]).any(0)
+        self.judged = scene.judged & ~torch.stack([anywhere(each.isnan()) for each in self.base]).any(0)
 
     def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Run from the same start as ever, or after a call ``before`` whose traces are left in the model."""
@@ -140,7 +72,7 @@ class Way:
 
     def examine(self, thorough: bool, notes: dict[str, None]) -> None:
         """Try everything, and put what is found into the scene."""
-        if bool(_sizes(self.base, self.run({}))[0].any()):
+        if bool(gaps(self.base, self.run({}))[0].any()):
             cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
             raise value_error(f"two runs on the same input to agree bit for bit ({self.label})", "two outputs", cause)
         for sample, output in (self.scene.judged & ~self.judged).nonzero().tolist():
@@ -229,7 +161,7 @@ class Way:
             return None
         try:
             after = self.run(change.made(self.trial))
-            moved = _moved(self.base, after) & self.judged
+            moved = moved_at(self.base, after) & self.judged
         except Exception as error:  # whatever a model raises
             notes[f"some other values of {name}, {self.label} ({in_brief(error)})"] = None
             return None
@@ -238,7 +170,7 @@ class Way:
         moved &= scene.quiet(name, cells)
         if not bool(moved.any()):
             return None
-        size, turned = _sizes(self.base, after)
+        size, turned = gaps(self.base, after)
         known = (scene.leaks[name].size > 0) & cells
         if change.single:
             explained = known & moved[..., None, None]
@@ -261,7 +193,7 @@ class Way:
         if not bool(turned.any()):
             return
         loud = (self.scene.allowed[change.name] & change.cells[:, None]).any(-1)  # (batch, output)
-        finite = torch.stack([~_any(~each.isfinite()) for each in after]).all(0)
+        finite = torch.stack([~anywhere(~each.isfinite()) for each in after]).all(0)
         turned = turned & (loud & finite).any(-1)[:, None]
         most = torch.full(turned.shape, torch.finfo(torch.float64).max, dtype=torch.float64)
         for flip in self._pinned(change, turned, most):
@@ -272,10 +204,10 @@ class Way:
         names = self.scene.allowed
         earlier = [{name: self.scene.values(name)[kind] for name in names} for kind in (0, 1)]
         try:
-            size, _ = _sizes(*(self.run({}, before=given) for given in earlier))
+            size, _ = gaps(*(self.run({}, before=given) for given in earlier))
             moved = (size > 0) & self.judged
             if bool(moved.any()):
-                first = self._first_moved(*(self._traced({}, given) for given in earlier))
+                first = first_moved(*(self._traced({}, given) for given in earlier))
                 for at in moved.nonzero().tolist():
                     module = next((name for name, rows in first if bool(rows[tuple(at)])), "")
                     self.scene.calls[at[0], at[1]] = (f"two calls: {self.label}", float(size[tuple(at)]), module)
@@ -324,7 +256,7 @@ class Way:
                 continue
             floor = torch.where(fresh, _ROUNDING * size, torch.inf)
             after = self.run(change.made(self.trial))
-            real = fresh & (_sizes(self.base, after)[0] > floor)
+            real = fresh & (gaps(self.base, after)[0] > floor)
             by_chance = real & ~silent(change, floor) if silent else torch.zeros_like(real)
             rounded = real & native & (size < 1e-9 * max(float(each.abs().max()) for each in self.base))
             for flip in self._pinned(change, real, floor):
@@ -362,11 +294,11 @@ class Way:
                 some[tuple(torch.tensor(cells[:middle]).T)] = True
                 given[middle] = change._replace(cells=some).made(self.trial)
                 outputs[middle] = self.run(given[middle])
-                if _sizes(self.base, outputs[middle])[0][at] > floor[at]:
+                if gaps(self.base, outputs[middle])[0][at] > floor[at]:
                     above = middle
                 else:
                     below = middle
-            size = _sizes(outputs[below], outputs[above])[0]
+            size = gaps(outputs[below], outputs[above])[0]
             moved = (size > floor) & fresh
             moved[at] = True
             yield Flip((cells[below][0], cells[below][1]), moved, size, given[below], given[above])
@@ -391,7 +323,7 @@ class Way:
                     vars(part)[name] = 0.0
                 start = AsItWas.of(self.trial.model, self.start.modules)
                 still = Way(self.scene, self.trial, self.mode, self.grad, start)
-                return _sizes(still.base, still.run(change.made(self.trial)))[0] > floor
+                return gaps(still.base, still.run(change.made(self.trial)))[0] > floor
             finally:
                 for part, name, value in before:
                     vars(part)[name] = value
@@ -434,56 +366,20 @@ class Way:
         if not bool(pairs.any()):
             return pairs
         for self.recording in (True, False):  # while gradients are recorded, no fast path hides the parts of a layer
-            for module, rows in self._first_moved(self._traced(before), self._traced(after)) if pairs.any() else ():
-                for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
-                    self.scene.modules[name, sample, output, source, position] = module
-                pairs = pairs & ~rows[..., None]
+            with suppress(Exception) if self.recording else nullcontext():  # some models run on the fast path only
+                for module, rows in first_moved(self._traced(before), self._traced(after)) if pairs.any() else ():
+                    for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
+                        self.scene.modules[name, sample, output, source, position] = module
+                    pairs = pairs & ~rows[..., None]
         return pairs
 
-    def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> dict[tuple[str, int], Tensor]:
+    def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> Records:
         """Run and record what each module gives, in the order in which they finish."""
-        names = _names(self.trial.model, self.start.modules)
-        self.records = {}
-
-        def record(module: nn.Module, _: Any, output: Any) -> None:
-            rows = self._rows(output)
-            if rows is not None and module in names:
-                times = sum(name == names[module] for name, _ in self.records)
-                self.records[names[module], times] = rows.detach().clone()
-
-        handle = register_module_forward_hook(record)
-        try:
+        with recorded(self.trial.model, self.start.modules, *self.judged.shape) as self.records:
             self.run(given, before)
-        finally:
-            handle.remove()
+        for name, _ in self.records:
+            self.scene.order.setdefault(name, len(self.scene.order))
         return self.records
-
-    def _rows(self, output: Any) -> Tensor | None:
-        """View the first tensor a module gives as (batch, position, feature), if it can be."""
-        batch, outputs = self.judged.shape
-        for each in tree_leaves(output):
-            if isinstance(each, Tensor) and each.is_floating_point() and not each.is_nested:
-                if each.dim() <= 3 and each.shape[:2] == (batch, outputs):
-                    return each
-                if each.dim() <= 3 and each.shape[:2] == (outputs, batch):
-                    return each.transpose(0, 1)
-                if each.dim() == 2 and len(each) == batch * outputs:
-                    return each.reshape(batch, outputs, -1)
-                return None
-        return None
-
-    @staticmethod
-    def _first_moved(
-        before: dict[tuple[str, int], Tensor], after: dict[tuple[str, int], Tensor]
-    ) -> list[tuple[str, Tensor]]:
-        """Return the modules with the rows (batch, position) that differ, in the order in which they finish."""
-        found = []
-        for key in before:
-            if key in after and before[key].shape == after[key].shape:
-                size, turned = _sizes([before[key]], [after[key]])
-                scale = float(before[key].abs().nan_to_num().max()) if before[key].dtype == torch.float64 else 0.0
-                found.append((key[0], turned | (size > _TRACED * scale)))
-        return found
 
 
 def way_label(mode: str, grad: bool) -> str:
@@ -492,50 +388,8 @@ def way_label(mode: str, grad: bool) -> str:
     return mode + unusual.get((mode, grad), "")
 
 
-def in_brief(error: Exception) -> str:
-    """Return the kind of an error and the start of its first line."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:120]}"
-
-
-def _any(cells: Tensor) -> Tensor:
-    """Reduce (batch, position, …) bools to (batch, position)."""
-    return cells.flatten(2).any(-1).cpu() if cells.dim() > 2 else cells.cpu()
-
-
-def _moved(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """Compare bit for bit; NaN equals nothing. Return (batch, position)."""
-    if [one.shape for one in before] != [other.shape for other in after]:
-        shapes = [[tuple(each.shape) for each in some] for some in (before, after)]
-        cause = "a model whose output's shape depends on what is in its input"
-        raise value_error(f"outputs of shapes {shapes[0]}, as before", f"{shapes[1]}", cause)
-    return torch.stack([_any(one != other) for one, other in zip(before, after, strict=True)]).any(0)
-
-
-def _sizes(before: list[Tensor], after: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return (batch, position) by how much the outputs differ, and which turned into NaN or back."""
-    sizes, turned = [], []
-    for one, other in zip(before, after, strict=True):
-        unlike = (one != other) & ~(one.isnan() & other.isnan())
-        gap = torch.where(unlike, (one.double() - other.double()).abs().nan_to_num(torch.inf), 0)
-        sizes.append((gap.flatten(2).amax(-1) if gap.dim() > 2 else gap).cpu())
-        turned.append(_any(one.isnan() ^ other.isnan()))
-    return torch.stack(sizes).amax(0), torch.stack(turned).any(0)
-
-
 def _drops(part: nn.Module, name: str) -> bool:
     """Say whether an attribute is a chance of dropout."""
     value = vars(part)[name]
     is_chance = "dropout" in name or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd))
     return isinstance(value, float) and value > 0 and is_chance
-
-
-def _names(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
-    """Name modules by their paths; those of a function begin with the class of the outermost."""
-    if isinstance(model, nn.Module):
-        return {module: name or type(model).__name__ for name, module in model.named_modules()}
-    modules = [*modules]
-    inner = {id(each) for module in modules for each in module.modules() if each is not module}
-    roots = [module for module in modules if id(module) not in inner]
-    named = chain(*(root.named_modules(prefix=type(root).__name__) for root in roots))
-    return {module: name for name, module in named}

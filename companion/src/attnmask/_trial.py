@@ -285,3 +285,9 @@ def no_lookup(name: str) -> ValueError:
     cause = "they are shifted, changed or turned into floats on the way, or not used"
     cause += '; try probe="perturbation", or give the embedded tokens instead'
     return value_error(f"{name} that the model looks up in an embedding as they are", "no lookup of just these", cause)
+
+
+def in_brief(error: Exception) -> str:
+    """Return the kind of an error and the start of its first line."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line[:120]}"

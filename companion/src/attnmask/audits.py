@@ -3,21 +3,19 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from attnmask._check import count, describe, not_a_mask_cause, type_error, value_error
-from attnmask._examine import Pairs, Scene, Way, in_brief, way_label
-from attnmask._trial import Trial, bar, measured
-from attnmask._watch import AsItWas, Lookups, copy_of, too_large
-from attnmask.masks import Mask, causal
+from attnmask._check import count, value_error
+from attnmask._examine import Way, way_label
+from attnmask._scene import Allowed, Pairs, Plan, Scene, set_mode
+from attnmask._trial import bar, in_brief
+from attnmask._watch import AsItWas
+from attnmask.masks import causal
 
-Allowed = Mask | Tensor
-_OWN = ("decoder", "target", "tgt", "query")  # how the output's own sequence is called where there are two
 _WITH_GRADIENTS = {way_label(mode, True) for mode in ("eval", "train")}
 _SHOWN = 5
 
@@ -82,8 +80,9 @@ class Audit:
     ok
         True = no leak, and no number turned into NaN.
     leaks
-        Each forbidden pair that is reached, with what saw it and where it first shows. Of
-        other lengths than the one given, only those of another kind or module.
+        Each forbidden pair that is reached, with what saw it and where it first shows;
+        first those of the modules that finish first. Of other lengths than the one given,
+        only those of another kind or module.
     suspects
         Differences that could not be told from rounding or chance; they leave ``ok`` True.
     nan
@@ -97,6 +96,12 @@ class Audit:
         Which outputs were judged, at the length given; Bool[Tensor, "batch output"].
     tried, not_tried
         Sentences on what the answer rests on, and on what it does not.
+
+    Examples
+    --------
+    >>> report = audit(lambda x: x.cumsum(1), torch.randn(2, 3, 4))
+    >>> report.ok, report.found["inputs"][0].int().tolist()
+    (True, [[1, 0, 0], [1, 1, 0], [1, 1, 1]])
     """
 
     leaks: tuple[Leak, ...]
@@ -243,8 +248,8 @@ def audit(
     >>> from attnmask.layers import Encoder
     >>> encoder = Encoder(layers=2, d_model=8)
     >>> report = audit(lambda x: encoder(x, [causal(), None]), torch.randn(1, 4, 8))
-    >>> print(report.ok, report.leaks[0])
-    False output 0 depends on input 1, which is in its future; first seen in Encoder.layers.1.attention.out
+    >>> print(report.ok, "-", report.leaks[0])
+    False - output 0 depends on input 1, which is in its future; first seen in Encoder.layers.1.attention.part.W_O
     """
     return _audit(
         model,
@@ -273,6 +278,7 @@ def _audit(
     asked = [modes] if isinstance(modes, str) else list(modes)
     if not asked or not set(asked) <= {"eval", "train"}:
         raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
+    lengths = [lengths] if isinstance(lengths, int) else lengths
     sizes = None if lengths is None else [count("a length", each) for each in lengths]
     maker = inputs if callable(inputs) else None
     notes: dict[str, None] = {}
@@ -280,13 +286,13 @@ def _audit(
     starts: dict[str, AsItWas] = {}
     with torch.inference_mode(False), AsItWas(model) as kept:
         rule = causal() if allowed is None else allowed
-        plan = _Plan(model, rule, same_sequence, position_axis, memory, AsItWas(model))
-        first = plan.first(maker((sizes or [8])[0]) if maker else inputs, kept, asked)
+        plan = Plan(model, rule, same_sequence, position_axis, memory, kept)
+        first = plan.first(maker((sizes or [8])[0]) if maker else inputs, asked)
         scenes = [first, *plan.others(first, maker, sizes, notes)]
         ways = [(mode, grad) for mode in asked for grad in (False, True)][: None if kept.modules else 2]
         steps = [(scene, way) for scene in scenes for way in ways if scene is first or way in (ways[0], ways[-1])]
         for scene, (mode, grad) in bar(steps, "audit"):
-            _set_mode(model, kept, mode)
+            set_mode(model, kept, mode)
             if mode not in starts:
                 starts[mode] = AsItWas.of(model, kept.modules)
             try:
@@ -302,185 +308,6 @@ def _audit(
     if not first.runs:
         raise errors[0]
     return _report(scenes, notes)
-
-
-# ---- what is run ------------------------------------------------------------------
-
-
-class _Plan(NamedTuple):
-    """What `audit` was asked, from which the scenes are made."""
-
-    model: Callable[..., Any]
-    allowed: Any
-    same_sequence: bool | str
-    position_axis: int | Mapping[str, int]
-    memory: int
-    start: AsItWas
-
-    def first(self, inputs: Any, kept: AsItWas, modes: list[str]) -> Scene:
-        """Make the scene of the inputs as given; a lone sample gets company where the model can take it."""
-        trial, rules, own = self._prepared(inputs)
-        for mode in modes:
-            _set_mode(self.model, kept, mode)
-            with suppress(Exception) if mode != modes[-1] else nullcontext():
-                output_len, lookups = _watched(trial, self.start)
-                break
-        scene = self._scene(trial, rules, own, output_len, lookups.sizes, lookups.compared)
-        if len(trial.arguments) == len(scene.judged) == 1:
-            (name,) = rules
-            together = torch.cat([trial.arguments[name], scene.values(name, 1)[0]], trial.layouts[name].batch or 0)
-            wider = _given(trial, name, together)
-            with suppress(Exception):
-                if _watched(wider, self.start)[0] == output_len:
-                    return replace(
-                        self._scene(wider, rules, own, output_len, lookups.sizes, lookups.compared), samples=1
-                    )
-        return scene
-
-    def others(
-        self, first: Scene, maker: Callable[[int], Any] | None, lengths: list[int] | None, notes: dict[str, None]
-    ) -> Iterator[Scene]:
-        """Make scenes of other tokens, and of other lengths."""
-        trial = first.trial
-        if len(first.judged) == 1:
-            notes["other samples in a batch (one sample was given, and no other could be added)"] = None
-        for name in first.allowed:
-            trial = _given(trial, name, _redrawn(first, name))
-        yield replace(first, trial=trial)  # what is found goes to the same place
-        if maker is None and len(first.trial.arguments) > 1:
-            notes["other lengths (inputs can be a function of length)"] = None
-            return
-        for length in [max(1, first.length // 2), 2 * first.length + 1] if lengths is None else lengths:
-            if length == first.length:
-                continue
-            try:
-                inputs = maker(length) if maker else _stretched(first.trial, length, by_default=lengths is None)
-                trial, rules, own = self._prepared(inputs)
-                yield self._scene(trial, rules, own, _watched(trial, self.start)[0], first.vocabularies, first.compared)
-            except Exception as error:  # whatever a model raises
-                notes[f"length {length} ({in_brief(error)})"] = None
-
-    def _prepared(self, inputs: Any) -> tuple[Trial, dict[str, Allowed], str | None]:
-        """Put a model's arguments together with what is allowed for each that is judged."""
-        arguments = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
-        allowed = self.allowed
-        allowed = allowed(inputs) if callable(allowed) and not isinstance(allowed, Mask) else allowed
-        names = list(allowed) if isinstance(allowed, Mapping) else None
-        if names is not None and not (names and set(names) <= set(arguments) and isinstance(inputs, Mapping)):
-            cause = "a spelling slip, or names for a lone tensor, which has none"
-            raise value_error(f"allowed for some of the inputs {list(arguments)}", f"{names}", cause)
-        trial = Trial.of(self.model, inputs, names, self.position_axis, self.memory)
-        if names is None and len(trial.layouts) > 1:
-            wanted = f"allowed for each input by name, as the model takes {list(trial.layouts)}"
-            cause = "one mask meant for one of them: allowed={name: mask}"
-            raise value_error(wanted, describe(allowed), cause)
-        rules = allowed if isinstance(allowed, Mapping) else dict.fromkeys(trial.layouts, allowed)
-        return trial, dict(rules), self._own(arguments, isinstance(inputs, Mapping), list(rules))
-
-    def _own(self, arguments: dict[str, Any], named: bool, rules: list[str]) -> str | None:
-        """Return the name of the input that is the sequence of the output."""
-        if isinstance(self.same_sequence, str):
-            if self.same_sequence not in arguments:
-                raise value_error(f"same_sequence among {list(arguments)}", self.same_sequence, "a spelling slip")
-            return self.same_sequence
-        candidates = rules
-        with suppress(ValueError):
-            candidates = measured(arguments, named, None)
-        named_so = [name for name in candidates if any(part in name for part in _OWN)]
-        return [*named_so, *candidates][0] if self.same_sequence else None
-
-    def _scene(
-        self,
-        trial: Trial,
-        rules: dict[str, Allowed],
-        own: str | None,
-        output_len: int,
-        vocabularies: dict[str, int],
-        compared: set[str],
-    ) -> Scene:
-        """Write the masks out at these lengths."""
-        allowed: dict[str, Tensor] = {}
-        padded: dict[str, Tensor] = {}
-        judged = None
-        for name, rule in rules.items():
-            batch, input_len = trial.front(name).shape[:2]
-            if (size := 32 * (batch * output_len) * (batch * input_len)) > trial.memory:
-                raise too_large(f"tables of {size:,} bytes", trial.memory)
-            allowed[name] = _table(name, rule, (batch, output_len, input_len), same=name == own)
-            padded[name] = ~allowed[name].any(1)
-            if name == own and output_len == input_len:
-                judged = ~padded[name]
-                allowed[name] = allowed[name] | torch.eye(output_len, dtype=torch.bool)
-        judged = torch.ones(batch, output_len, dtype=torch.bool) if judged is None else judged
-        if not bool(judged.any()):
-            raise value_error("an output to judge", f"{rules[name]!r}", "a mask that lets no query look at any key")
-        return Scene(trial, allowed, padded, judged, own, vocabularies, compared, samples=len(judged))
-
-
-def _table(name: str, rule: Any, shape: tuple[int, int, int], same: bool) -> Tensor:
-    """Write out what is allowed, (batch, output, input)."""
-    batch, outputs, inputs = shape
-    wanted = f"allowed for {name} to be a Mask or a bool tensor of shape ({batch} or 1, {outputs}, {inputs})"
-    if isinstance(rule, Mask):
-        if same and outputs != inputs and rule.query_len is None:
-            cause = "an output that is pooled, shortened or the last one only; give allowed as a bool tensor"
-            raise value_error(f"as many outputs as inputs under {rule!r}", f"{outputs} for {inputs}", cause)
-        try:
-            dense = rule.dense(outputs, inputs, batch=batch, device="cpu")
-        except ValueError as error:
-            wanted = f"allowed for {name} to hold {batch} samples of {outputs} outputs and {inputs} inputs"
-            cause = "a mask made from other inputs, or an output that is pooled, shortened or the last one only"
-            raise value_error(wanted, f"{rule!r}", cause) from error
-        return dense.any(1).expand(shape).clone()
-    if not isinstance(rule, Tensor) or rule.dtype != torch.bool:
-        raise type_error(wanted, describe(rule), not_a_mask_cause(rule))
-    if rule.dim() != 3 or rule.shape[0] not in (1, batch) or rule.shape[1:] != shape[1:]:
-        cause = "reach(...) at another length, or an output that is pooled or shortened"
-        raise value_error(wanted, describe(rule), cause if rule.dim() == 3 else not_a_mask_cause(rule))
-    return rule.detach().cpu().expand(shape).clone()
-
-
-def _watched(trial: Trial, start: AsItWas) -> tuple[int, Lookups]:
-    """Run twice: to see how long the output is, and where token ids go."""
-    given = {name: copy_of(trial.arguments[name]) for name in trial.layouts}
-    lookups = Lookups(given)
-    with start, torch.no_grad():
-        output_len = trial.run({}).shape[1]
-    with start, torch.no_grad(), lookups if lookups.ids else nullcontext(), suppress(RuntimeError):
-        trial.run(given)
-    return output_len, lookups
-
-
-def _given(trial: Trial, name: str, values: Tensor) -> Trial:
-    return trial._replace(arguments=trial.arguments | {name: values})
-
-
-def _redrawn(scene: Scene, name: str) -> Tensor:
-    """Return new values everywhere but in the padding; floats are large in every other sample."""
-    values, old = scene.values(name, 7)[0], scene.trial.front(name)
-    front, padded = scene.trial.front(name, values), scene.padded[name].to(values.device)
-    if values.is_floating_point():
-        front[::2] *= 30
-    else:
-        padded = padded | torch.isin(front, old[padded])  # a new token that looks like padding might become one
-    front[padded] = old[padded]
-    return values
-
-
-def _stretched(trial: Trial, length: int, by_default: bool) -> Any:
-    """Cut or repeat a lone argument."""
-    ((name, values),) = trial.arguments.items()
-    axis = trial.layouts[name].position
-    if by_default and values.device.type != "cpu" and length > values.shape[axis]:
-        raise value_error("a CPU", f"{values.device.type}", "positions beyond a table end the process there")
-    places = torch.arange(length, device=values.device) % values.shape[axis]
-    stretched = values.index_select(axis, places)
-    return {name: stretched} if trial.named else stretched
-
-
-def _set_mode(model: Callable[..., Any], kept: AsItWas, mode: str) -> None:
-    for module in [model] if isinstance(model, nn.Module) else list(kept.modules):
-        module.train(mode == "train")
 
 
 # ---- what is said -----------------------------------------------------------------
@@ -506,6 +333,7 @@ def _report(scenes: Sequence[Scene], notes: Iterable[str]) -> Audit:
         for (sample, output), label in scene.nan_at_once.items():
             seen = (f"running it: {label}",)
             nan.append(Leak(output, None, "", sample, sample, "", "", seen, math.nan, scene.length))
+    leaks.sort(key=lambda each: (each.length != first.length, first.order.get(each.module, len(first.order))))
     kinds = {(each.of, each.because, each.module) for each in leaks if each.length == first.length}
     leaks = [each for each in leaks if each.length == first.length or (each.of, each.because, each.module) not in kinds]
     missing = []
