@@ -4,6 +4,7 @@ python tests/run_notebooks.py book/1-four-tokens/02-four-tokens.ipynb …
 """
 
 import base64
+import os
 import sys
 import time
 from io import BytesIO
@@ -13,6 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+os.environ["TQDM_DISABLE"] = "1"  # a progress bar on a slow machine is no output
 # What a notebook says of its kernel, without the versions of this machine.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
