@@ -6,14 +6,16 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-import tqdm  # noqa: F401
 from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 matplotlib.use("agg")
 # Tests run side by side: with several threads each, they would mostly wait for each other. Kernels inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
-# A bar on a slow machine is no output of a notebook. Only kernels see this: tqdm, loaded above, has read its settings.
+# A bar on a slow machine is no output of a notebook. For kernels only: tqdm reads this as it is loaded.
+os.environ.pop("TQDM_DISABLE", None)
+import tqdm  # noqa: F401
+
 os.environ["TQDM_DISABLE"] = "1"
 torch.set_num_threads(1)
 # A loaded machine is no reason to fail.

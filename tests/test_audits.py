@@ -29,7 +29,10 @@ from attnmask import (
 from corpus import CLEAN, Case, _Attention, _lower, _softmax
 from oracles import cases, reach_loop, stacks
 
-pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),
+    pytest.mark.usefixtures("as_installed"),  # thousands of runs: with the checks of every signature, half as fast
+]
 SEEDS = range(5)
 X = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
 IDS = torch.tensor([[7, 3, 9, 3, 5]])
@@ -222,6 +225,33 @@ def test_source_and_target_have_a_mask_each():
     assert len(report.leaks) == 2 * 10
 
 
+def test_which_input_the_output_belongs_to_is_asked_where_it_matters_and_no_name_says():
+    def model(enc, dec):
+        return dec.cumsum(1) + dec.flip(1) + enc[:, :3].sum(1, keepdim=True)
+
+    given = {"enc": X.repeat(2, 1, 1), "dec": X.flip(1).repeat(2, 1, 1)}
+    short = padding(torch.tensor([[True, True, True, False, False]] * 2))
+    with pytest.raises(ValueError, match="Expected same_sequence to name the input"):
+        audit(model, given, {"enc": short, "dec": causal()})
+    report = audit(model, given, {"enc": short, "dec": causal()}, same_sequence="dec")
+    assert {each.of for each in report.leaks} == {"dec"}
+    assert {each.because for each in report.leaks} == {"which is in its future"}
+    report = audit(model, given, {"dec": causal()})
+    assert "what depends on enc (allowed says nothing about it)" in report.not_tried
+
+
+def test_a_strict_mask_holds_no_padding():
+    """Nobody may see the last token, and still its output is judged."""
+    report = audit(lambda x: x.cumsum(1) + x.flip(1), X, ~causal().T)
+    assert report.judged.all()
+    assert "padding" not in str(report)
+
+
+def test_a_future_that_is_allowed_elsewhere_is_not_called_so():
+    report = audit(lambda x: x + x.mean(1, keepdim=True), X, sliding_window(1, right=1))
+    assert {each.because for each in report.leaks} == {"which its mask blocks"}
+
+
 def test_samples_of_a_batch_may_not_mix():
     report = audit(Sees(lambda x: x.mean(0, keepdim=True)), X.repeat(2, 1, 1))
     assert {(each.sample, each.from_sample, each.output == each.input) for each in report.leaks} == {
@@ -235,6 +265,15 @@ def test_a_lone_sample_gets_another_one_beside_it():
     report = audit(Sees(lambda x: x.mean(0, keepdim=True)), X)
     assert not report.ok
     assert report.leaks[0].because == "which is in another sample of the batch"
+
+
+def test_a_lone_sample_is_also_tried_alone():
+    class Alone(nn.Linear):
+        def forward(self, x):
+            x = super().forward(x)
+            return x.flip(1) if len(x) == 1 else x
+
+    assert not audit(Alone(8, 8), X).ok
 
 
 def test_a_model_for_one_sample_only_is_measured_as_it_is():
@@ -282,7 +321,8 @@ def test_a_leak_that_only_longer_inputs_show_is_found_and_told_apart():
     model = Sees(lambda x: x.mean(1, keepdim=True) * (x.shape[1] > 8))
     report = audit(model, X)
     assert {each.length for each in report.leaks} == {11}
-    assert report.tried[2] == "lengths 5, 2, 11; 2 samples"
+    assert report.tried[-2:] == ("lengths 5, 2, 11", "2 samples")
+    assert "(train), at length 11" in str(report)
     assert audit(model, X, lengths=[3, 8]).ok
     assert audit(model, lambda length: X[:, :1].repeat(1, length, 1), lengths=[4, 8]).ok
     assert not audit(model, lambda length: torch.randn(1, length, 8), lengths=[4, 9]).ok
@@ -484,6 +524,81 @@ def test_chances_that_move_with_the_input_are_a_suspect_not_a_leak():
     assert not audit(Routed(), X, modes="eval").suspects
 
 
+def test_chances_are_told_apart_wherever_they_come_from():
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+        def forward(self, x):
+            y, first = torch.zeros_like(x), x[..., 0] > 0
+            for expert, rows in zip(self.experts, (first, ~first), strict=True):
+                y[rows] = nn.functional.dropout(expert(x[rows]), 0.5, self.training)
+            return y
+
+    torch.manual_seed(0)
+    report = audit(Routed(), X)
+    assert report.ok, report
+    assert report.suspects
+
+
+def test_rounding_in_a_model_that_goes_back_to_float32_is_no_leak():
+    class Convolved(nn.Module):
+        """A causal convolution by Fourier transform, which is always done in float32."""
+
+        def __init__(self):
+            super().__init__()
+            self.kernel = nn.Parameter(torch.linspace(1, 0, 8)[:, None])
+
+        def forward(self, x):
+            length = x.shape[1] + 8
+            spectrum = torch.fft.rfft(x.float(), length, dim=1) * torch.fft.rfft(self.kernel.float(), length, dim=0)
+            return torch.fft.irfft(spectrum, length, dim=1)[:, : x.shape[1]].to(x)
+
+    report = audit(Convolved(), X.repeat(2, 1, 1))
+    assert report.ok, report
+    assert not report.suspects, report
+
+
+def test_a_mask_made_from_zeros_makes_a_suspect():
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = X.repeat(2, 1, 1) * KEEP[..., None]
+
+    def model(x):
+        return attention(x, x, x, key_padding_mask=(x == 0).all(-1))[0]
+
+    report = audit(model, x, padding(KEEP))
+    assert report.ok, report
+    assert "perhaps the model makes a mask or positions of its own from these zeros" in str(report)
+
+
+def test_allowed_as_a_function_follows_a_mask_that_the_model_makes():
+    torch.manual_seed(0)
+    table, layers = nn.Embedding(12, 8), Encoder(layers=1, d_model=8)
+    ids = torch.tensor([[5, 6, 7, 1, 8, 9], [5, 6, 1, 7, 8, 9]])
+
+    def in_documents(ids):
+        return causal() & documents((ids == 1).cumsum(1))
+
+    report = audit(lambda ids: layers(table(ids), in_documents(ids)), ids, in_documents)
+    assert report.ok, report
+    assert not report.suspects
+    assert not audit(lambda ids: layers(table(ids), causal()), ids, in_documents).ok
+
+
+def test_a_large_difference_is_a_leak_even_where_float64_fails():
+    class NoDouble(nn.Module):
+        def forward(self, x):
+            if x.dtype == torch.float64:
+                raise RuntimeError("float32 only")
+            return x * 2 + x.mean(1, keepdim=True).detach()
+
+    report = audit(NoDouble(), X, modes="eval")
+    assert not report.ok
+    assert not audit(torch.jit.trace(Sees(lambda x: x.mean(1, keepdim=True).detach()).eval(), X), X, modes="eval").ok
+
+
 # ---- left as it was ----------------------------------------------------------------
 
 
@@ -592,6 +707,22 @@ def test_transformer_encoder_on_and_off_the_fast_path(blocked, batch_first, head
     keep = {"src_key_padding_mask": ~KEEP}
     assert audit(model, {"src": x} | keep, padding(KEEP), **options).ok
     assert not audit(model, {"src": x}, padding(KEEP), **options).ok
+
+
+def test_channels_are_not_taken_for_positions():
+    """Eight channels, eight positions: the first convolution is causal, the second looks ahead."""
+
+    class Convolutions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.causal, self.ahead = nn.Conv1d(8, 8, 3), nn.Conv1d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            return self.ahead(self.causal(nn.functional.pad(x.mT, (2, 0)))).mT
+
+    torch.manual_seed(0)
+    report = audit(Convolutions(), torch.randn(2, 8, 8), lengths=[])
+    assert {each.module for each in report.leaks} == {"ahead"}
 
 
 def test_a_leak_on_the_fast_path_alone_is_seen_there_alone():

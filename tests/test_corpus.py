@@ -32,7 +32,10 @@ from corpus import (
 SEEDS = range(5)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),
+    pytest.mark.usefixtures("as_installed"),  # thousands of runs: with the checks of every signature, half as fast
+]
 
 
 def _cases(cases: list[Case]) -> Any:

@@ -496,7 +496,7 @@ CASES = {
         lambda: influence(lambda x: x + next(TICKS), TOKEN, probe="perturbation"),
         "two runs on the same input to agree bit for bit",
         "two outputs that differ",
-        "randomness from outside",
+        "chance or state of objects",
     ),
     "a forward pass beyond memory": (
         lambda: influence(ENCODER, TOKEN, memory=500),
@@ -540,7 +540,7 @@ CASES = {
         lambda: influence(ENCODER, {"x": TOKEN, "lengths": torch.tensor([3, 2])}),
         "lengths to be (batch, position, feature) floats or",
         "an int64 tensor of shape (2,)",
-        "it is not to be measured (of= names what is)",
+        "it is not to be measured (of= names what is",
     ),
     "two batches in a stack": (
         lambda: reach([padding(KEEP), padding(KEEP[[0, 0, 1]])], 3),
@@ -644,7 +644,7 @@ CASES = {
         lambda: audit(lambda x: x + next(TICKS), TOKEN),
         "two runs on the same input to agree bit for bit",
         "two outputs",
-        "randomness from outside PyTorch",
+        "chance or state of objects",
     ),
     "tables that do not fit": (
         lambda: audit(ENCODER, TOKEN, memory=500),
@@ -659,6 +659,33 @@ CASES = {
         "inputs from 0 to 9",
         "ids from 5 to 12",
         "another model",
+    ),
+    "no model": (lambda: audit(None, TOKEN), "a model: a module or a function", "None (NoneType)", "not called yet"),
+    "a class for a model": (
+        lambda: audit(Encoder, TOKEN),
+        "a model: a module",
+        "Encoder",
+        "a class that was not called",
+    ),
+    "a model that never ran": (
+        lambda: audit(nn.LazyLinear(4), TOKEN),
+        "a model whose weights are made",
+        "lazy ones",
+        "run it once",
+    ),
+    "a sparse output": (lambda: audit(lambda x: x.to_sparse(), TOKEN), "densely stored", "(2, 3, 4)", "sparse"),
+    "a number for a sequence": (
+        lambda: audit(ENCODER, TOKEN, same_sequence=3),
+        "a name or a bool",
+        "3 (int)",
+        "a name",
+    ),
+    "no modes at all": (lambda: audit(ENCODER, TOKEN, modes=None), "modes among", "[None]", "a spelling slip"),
+    "a mask of another batch": (
+        lambda: audit(ENCODER, TOKEN[:1], padding(KEEP)),
+        "allowed for inputs to hold 1 samples",
+        "padding(keep[2, 3])",
+        "a mask made from other inputs",
     ),
     "a picture of no report": (
         lambda: plot.show_audit(causal(), "abc"),

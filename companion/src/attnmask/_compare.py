@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from attnmask._check import value_error
 
 Records = dict[tuple[str, int], Tensor]  # a module's name and which of its calls: (batch, position, feature)
+_CHANNELS_FIRST = {f"torch.nn.modules.{kind}" for kind in ("conv", "batchnorm", "instancenorm", "pooling", "padding")}
 _ROUNDING = 1e-11  # of the largest number that a module gives, in float64
 
 
@@ -50,7 +51,9 @@ def anywhere(cells: Tensor) -> Tensor:
 
 
 @contextmanager
-def recorded(model: Any, modules: Iterable[nn.Module], batch: int, outputs: int) -> Iterator[Records]:
+def recorded(
+    model: Any, modules: Iterable[nn.Module], batch: int, outputs: int, position_axis: int = 1
+) -> Iterator[Records]:
     """While active, record what each module gives for each position, in the order in which they finish.
 
     >>> linear = nn.Linear(3, 2)
@@ -63,7 +66,7 @@ def recorded(model: Any, modules: Iterable[nn.Module], batch: int, outputs: int)
     named = _names(model, modules)
 
     def record(module: nn.Module, _: Any, output: Any) -> None:
-        rows = _rows(output, batch, outputs)
+        rows = _rows(module, output, batch, outputs, position_axis)
         if rows is not None and module in named:
             times = sum(name == named[module] for name, _ in records)
             records[named[module], times] = rows.detach().clone()
@@ -86,12 +89,16 @@ def first_moved(before: Records, after: Records) -> list[tuple[str, Tensor]]:
     return found
 
 
-def _rows(output: Any, batch: int, outputs: int) -> Tensor | None:
+def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axis: int) -> Tensor | None:
     """View the first tensor of floats that a module gives as (batch, position, feature), if it can be."""
     floats = [each for each in tree_leaves(output) if isinstance(each, Tensor) and each.is_floating_point()]
     if not floats or floats[0].is_nested or floats[0].dim() > 3:
         return None
     rows = floats[0]
+    if type(module).__module__ in _CHANNELS_FIRST and rows.dim() == 3:
+        rows = rows.transpose(1, 2)
+    if position_axis == 0 and rows.shape[:2] == (outputs, batch):
+        return rows.transpose(0, 1)
     if rows.shape[:2] == (batch, outputs):
         return rows
     if rows.shape[:2] == (outputs, batch):

@@ -1,21 +1,23 @@
 """Try one model at one length in one mode: gradients, changed inputs, the retry in float64, and the module to blame."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from attnmask._check import value_error
 from attnmask._compare import Records, anywhere, first_moved, gaps, moved_at, recorded
 from attnmask._scene import Pairs, Scene
 from attnmask._trial import Trial, in_brief, seeded
-from attnmask._watch import AsItWas, copy_of
+from attnmask._watch import AsItWas, InFloat64, WithoutDropout, copy_of
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
 _ROUNDING = 1e-5
+_STAYS = 0.5  # what is no rounding stays as large as it was
 _ROWS = 16  # outputs of which gradients are taken where others were taken before
 _STRANGERS = 16  # inputs of other samples, of each of which a module is looked for
 
@@ -73,7 +75,7 @@ class Way:
     def examine(self, thorough: bool, notes: dict[str, None]) -> None:
         """Try everything, and put what is found into the scene."""
         if bool(gaps(self.base, self.run({}))[0].any()):
-            cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
+            cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
             raise value_error(f"two runs on the same input to agree bit for bit ({self.label})", "two outputs", cause)
         for sample, output in (self.scene.judged & ~self.judged).nonzero().tolist():
             if thorough:
@@ -82,8 +84,9 @@ class Way:
                 notes[f"some outputs at length {self.scene.length} for repeated or large inputs (they are NaN)"] = None
         small = self._gradients(thorough, notes) if self.grad else {}
         pending = [each for change in self._changes(thorough) if (each := self._tried(change, notes)) is not None]
-        if self.mode == "eval" and thorough:
+        if self.mode != "train" and thorough:
             self._calls(notes)
+        self.scene.ways[self.label] = None
         open_leaks = any(bool((pairs.size > 0).any()) for pairs in self.scene.leaks.values())
         if not (small or pending or open_leaks):
             return
@@ -95,9 +98,14 @@ class Way:
             why = f"{self.label}; float64, which tells leaks from rounding, fails: {in_brief(error)}"
             for name, size in small.items():
                 self.scene.suspects[name].add(size > 0, size, f"gradient: {why}")
-            for change, fresh, _ in pending:
+            for change, fresh, size in pending:
+                large = size > 1e3 * torch.finfo(self.base[0].dtype).eps * self._scale(change)  # no rounding is
                 for flip in self._pinned(change, fresh, torch.zeros(fresh.shape)):
-                    self._note(self.scene.suspects[change.name], flip, f"changed inputs: {why}")
+                    doubt = self._doubt(change.name, flip.cell)
+                    if doubt or not bool((large & flip.moved).any()):
+                        self._note(self.scene.suspects[change.name], flip, f"changed inputs: {why}{doubt}")
+                    else:
+                        self._note(self.scene.leaks[change.name], flip, self._by_change)
             self._name_modules()
 
     def _gradients(self, thorough: bool, notes: dict[str, None]) -> dict[str, Tensor]:
@@ -111,6 +119,7 @@ class Way:
         except (ValueError, RuntimeError) as error:
             notes[f"gradients in {self.mode} ({in_brief(error)})"] = None
             return {}
+        self.scene.ways[f"gradients in {self.mode}"] = None
         small = {}
         for name, size in sizes.items():
             samples = range(len(size))
@@ -159,8 +168,11 @@ class Way:
         scene, name, cells = self.scene, change.name, change.cells
         if not bool(cells.any()):
             return None
+        given = change.made(self.trial)
+        if not self._same_mask(given):
+            return None
         try:
-            after = self.run(change.made(self.trial))
+            after = self.run(given)
             moved = moved_at(self.base, after) & self.judged
         except Exception as error:  # whatever a model raises
             notes[f"some other values of {name}, {self.label} ({in_brief(error)})"] = None
@@ -179,6 +191,13 @@ class Way:
         doubted = (scene.suspects[name].size * cells).flatten(2).amax(-1)
         fresh = moved & ~turned & ~known.flatten(2).any(-1) & (size > 10 * doubted)
         return (change, fresh, size) if bool(fresh.any()) else None
+
+    def _same_mask(self, given: dict[str, Tensor]) -> bool:
+        """Say whether the same pairs are allowed for changed inputs, where what is allowed depends on them."""
+        if self.scene.again is None:
+            return True
+        changed = self.scene.again(self.trial._replace(arguments=self.trial.arguments | given))
+        return all(torch.equal(table, self.scene.allowed[name]) for name, table in changed.items())
 
     @property
     def _by_change(self) -> str:
@@ -233,7 +252,8 @@ class Way:
                         if parameter is not None and parameter.is_floating_point():
                             parameter.data = parameter.data.double()
                     for place in (module._buffers, vars(module)):
-                        place.update({name: exact(each) for name, each in place.items()})
+                        for name, each in list(place.items()):
+                            place[name] = exact(each)
                 arguments = {name: tree_map(exact, each) for name, each in self.trial.arguments.items()}
                 with torch.enable_grad():
                     start = AsItWas.of(self.trial.model, modules)
@@ -244,34 +264,69 @@ class Way:
     def _settle(self, small: dict[str, Tensor], pending: list[tuple[Change, Tensor, Tensor]], native: bool) -> None:
         """Tell leaks from rounding: what float64 does not make much smaller is real."""
         if small:
-            sizes = self.gradient_sizes(torch.stack([size.flatten(2).any(-1) for size in small.values()]).any(0))
+            with InFloat64():
+                sizes = self.gradient_sizes(torch.stack([size.flatten(2).any(-1) for size in small.values()]).any(0))
             for name, size in small.items():
-                real = (size > 0) & (sizes[name] > _ROUNDING * size)
-                kind = self.scene.suspects if native else self.scene.leaks
-                kind[name].add(real, size, f"gradient: {self.mode}")
-        silent = self._without_dropout() if self.mode == "train" and pending else None
+                stays = (size > 0) & (sizes[name] > _STAYS * size)
+                if not native:
+                    self.scene.leaks[name].add(stays, size, f"gradient: {self.mode}")
+                    stays = (size > 0) & (sizes[name] > _ROUNDING * size) & ~stays
+                self.scene.suspects[name].add(stays, size, f"gradient: {self.mode}; as small as rounding")
         for change, fresh, size in pending:
             fresh = fresh & ~((self.scene.leaks[change.name].size > 0) & change.cells).flatten(2).any(-1)
             if not bool(fresh.any()):
                 continue
-            floor = torch.where(fresh, _ROUNDING * size, torch.inf)
-            after = self.run(change.made(self.trial))
-            real = fresh & (gaps(self.base, after)[0] > floor)
-            by_chance = real & ~silent(change, floor) if silent else torch.zeros_like(real)
-            rounded = real & native & (size < 1e-9 * max(float(each.abs().max()) for each in self.base))
+            given, floor = change.made(self.trial), torch.where(fresh, _ROUNDING * size, torch.inf)
+            real = fresh & (gaps(self.base, self.run(given))[0] > floor)
+            tiny = real & (size < (1e-9 if native else 1e-5) * self._scale(change))
+            if bool(tiny.any()) and not native:  # perhaps the model itself goes back to float32
+                exact = gaps(self._under(InFloat64(), {}), self._under(InFloat64(), given))[0]
+                real &= ~tiny | (exact > floor)
+                tiny &= exact < _STAYS * size
+            by_chance = torch.zeros_like(real)
+            if self.mode == "train" and bool(real.any()):
+                by_chance = real & ~(gaps(self._undropped({}), self._undropped(given))[0] > floor)
             for flip in self._pinned(change, real, floor):
-                name, doubt = change.name, ""
-                if name in self.scene.compared and bool(self.scene.padded[name][flip.cell]):
-                    doubt = "; perhaps the model makes a mask or positions of its own from these ids"
-                elif bool((flip.moved & by_chance).any()):
+                doubt = self._doubt(change.name, flip.cell)
+                if bool((flip.moved & by_chance).any()):
                     doubt = "; only while there is dropout, whose chances may have moved"
-                elif bool((flip.moved & rounded).any()):
+                elif bool((flip.moved & tiny).any()):
                     doubt = "; as small as rounding"
                 kind = self.scene.suspects if doubt else self.scene.leaks
-                self._note(kind[name], flip, self._by_change + doubt)
-                pairs = torch.zeros(kind[name].size.shape[:3], dtype=torch.bool)
+                self._note(kind[change.name], flip, self._by_change + doubt)
+                pairs = torch.zeros(kind[change.name].size.shape[:3], dtype=torch.bool)
                 pairs[..., flip.cell[0]] = flip.moved
-                self._blame(name, flip.cell[1], pairs, flip.before, flip.after)
+                self._blame(change.name, flip.cell[1], pairs, flip.before, flip.after)
+
+    def _scale(self, change: Change) -> float:
+        """Return the largest number among the outputs for a change: rounding is a share of it."""
+        numbers = [each[each.isfinite()].abs() for each in self.run(change.made(self.trial))]
+        return max(float(each.max()) if each.numel() else 0.0 for each in numbers)
+
+    def _doubt(self, name: str, cell: tuple[int, int]) -> str:
+        """Say why a change of padding need be no leak: the model may make its mask from what is in it."""
+        tokens = self.trial.front(name)
+        from_ids = not tokens.is_floating_point() and name in self.scene.compared
+        from_zeros = tokens.is_floating_point() and not bool(tokens[cell].any())
+        if not (bool(self.scene.padded[name][cell]) and (from_ids or from_zeros)):
+            return ""
+        return f"; perhaps the model makes a mask or positions of its own from these {'ids' if from_ids else 'zeros'}"
+
+    def _under(self, mode: TorchFunctionMode, given: dict[str, Tensor]) -> list[Tensor]:
+        with mode:
+            return self.run(given)
+
+    def _undropped(self, given: dict[str, Tensor]) -> list[Tensor]:
+        """Run while nothing is dropped."""
+        places = [(part, name) for part in self.start.modules for name in vars(part) if _drops(part, name)]
+        before = [vars(part)[name] for part, name in places]
+        try:
+            for part, name in places:
+                vars(part)[name] = 0.0
+            return self._under(WithoutDropout(), given)
+        finally:
+            for (part, name), value in zip(places, before, strict=True):
+                vars(part)[name] = value
 
     def _pinned(self, change: Change, fresh: Tensor, floor: Tensor) -> Iterator["Flip"]:
         """Find single cells that move these outputs by more than ``floor`` while nothing else changes.
@@ -309,26 +364,6 @@ class Way:
         pairs = torch.zeros_like(kind.size, dtype=torch.bool)
         pairs[:, :, flip.cell[0], flip.cell[1]] = flip.moved
         kind.add(pairs, flip.size[..., None, None].expand(pairs.shape), label)
-
-    def _without_dropout(self) -> Callable[[Change, Tensor], Tensor] | None:
-        """Return what tells which outputs a change moves while nothing is dropped; None if nothing ever is."""
-        places = [(part, name) for part in self.start.modules for name in vars(part) if _drops(part, name)]
-        if not places:
-            return None
-
-        def moved(change: Change, floor: Tensor) -> Tensor:
-            before = [(part, name, vars(part)[name]) for part, name in places]
-            try:
-                for part, name in places:
-                    vars(part)[name] = 0.0
-                start = AsItWas.of(self.trial.model, self.start.modules)
-                still = Way(self.scene, self.trial, self.mode, self.grad, start)
-                return gaps(still.base, still.run(change.made(self.trial)))[0] > floor
-            finally:
-                for part, name, value in before:
-                    vars(part)[name] = value
-
-        return moved
 
     # ---- naming modules ----------------------------------------------------------
 
@@ -375,7 +410,9 @@ class Way:
 
     def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> Records:
         """Run and record what each module gives, in the order in which they finish."""
-        with recorded(self.trial.model, self.start.modules, *self.judged.shape) as self.records:
+        batch, outputs = self.judged.shape
+        named = recorded(self.trial.model, self.start.modules, batch, outputs, self.trial.output_axis)
+        with named as self.records:
             self.run(given, before)
         for name, _ in self.records:
             self.scene.order.setdefault(name, len(self.scene.order))
@@ -391,5 +428,4 @@ def way_label(mode: str, grad: bool) -> str:
 def _drops(part: nn.Module, name: str) -> bool:
     """Say whether an attribute is a chance of dropout."""
     value = vars(part)[name]
-    is_chance = "dropout" in name or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd))
-    return isinstance(value, float) and value > 0 and is_chance
+    return isinstance(value, float) and value > 0 and "drop" in name

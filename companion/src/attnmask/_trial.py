@@ -1,14 +1,17 @@
 """One model and its inputs: run it, read its outputs, take its gradients, and find other values for its inputs."""
 
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import one_hot
+from torch.nn.parameter import is_lazy
 
 from attnmask._check import count, describe, type_error, value_error
 from attnmask._watch import AsItWas, Lookups, Saved, copy_of, too_large
@@ -38,7 +41,7 @@ class Layout(NamedTuple):
                 f"{name} to be {kinds}, none of them empty, with positions on axis {position}",
                 describe(tensor),
                 "another axis holds the positions (position_axis=), one sample lacks its batch axis, "
-                "or it is not to be measured (of= names what is)",
+                "or it is not to be measured (of= names what is; for an audit, allowed= by name)",
             )
         return cls(None if lone_sample else int(position == 0), position)
 
@@ -69,8 +72,13 @@ class Trial(NamedTuple):
         memory: int,
     ) -> "Trial":
         """Check the arguments of a measurement and put them together."""
+        if not callable(model) or isinstance(model, type):
+            raise type_error("a model: a module or a function", describe(model), "a class that was not called yet")
+        if isinstance(model, nn.Module) and any(map(is_lazy, chain(model.parameters(), model.buffers()))):
+            raise value_error("a model whose weights are made", "lazy ones", "it has not run yet; run it once")
         named = isinstance(inputs, Mapping)
-        arguments = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
+        given = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
+        arguments = {name: each.detach() if isinstance(each, Tensor) else each for name, each in given.items()}
         places = [*arguments, "output"]
         axes = dict(position_axis if isinstance(position_axis, Mapping) else dict.fromkeys(places, position_axis))
         if not set(axes) <= set(places):
@@ -78,6 +86,11 @@ class Trial(NamedTuple):
         picked = measured(arguments, named, names)
         layouts = {name: Layout.of(name, arguments[name], axes.get(name, 1)) for name in picked}
         return cls(model, arguments, named, layouts, axes.get("output", 1), count("memory", memory))
+
+    @property
+    def inputs(self) -> Any:
+        """The arguments as they were given: by name, or the lone one."""
+        return self.arguments if self.named else next(iter(self.arguments.values()))
 
     def front(self, name: str, tensor: Tensor | None = None) -> Tensor:
         """View one of the arguments, or a tensor like it, as (batch, position, …)."""
@@ -94,6 +107,10 @@ class Trial(NamedTuple):
             warnings.filterwarnings("ignore", ".*there are global hooks")  # ours
             result = self.model(**copies) if self.named else self.model(*copies.values())
         first = self._pick(result)
+        if first.layout is not torch.strided or first.is_nested or first.is_meta or first.numel() == 0:
+            raise value_error(
+                "an output with numbers, densely stored", describe(first), "a sparse, nested or empty one"
+            )
         output = self._front(first)
         samples = {len(self.front(name)) for name in self.layouts}
         if samples != {len(output)}:
@@ -290,4 +307,4 @@ def no_lookup(name: str) -> ValueError:
 def in_brief(error: Exception) -> str:
     """Return the kind of an error and the start of its first line."""
     line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:120]}"
+    return f"{type(error).__name__}: {textwrap.shorten(line, 120, placeholder=' …')}"

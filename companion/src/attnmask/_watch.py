@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from attnmask._check import describe, in_vocabulary, value_error
 
@@ -83,6 +83,27 @@ class Lookups(TorchFunctionMode):
                 elif isinstance(each, Tensor):
                     self.ids[id(each)] = each, each._version if as_given and _KEEP_ORDER.fullmatch(kind) else -1, names
         return result
+
+
+class InFloat64(TorchFunctionMode):
+    """While active, a model that turns its numbers into float32 gets float64."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(lambda each: torch.float64 if each is torch.float32 else each, (args, kwargs or {}))
+        return (Tensor.double if function is Tensor.float else function)(*args, **kwargs)
+
+
+class WithoutDropout(TorchFunctionMode):
+    """While active, functions that drop numbers by chance drop none."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        if "dropout" in name and function.__module__ == "torch.nn.functional":
+            return args[0] if args else kwargs["input"]
+        if name == "scaled_dot_product_attention":
+            args, kwargs = args[:4], dict(zip(("dropout_p", "is_causal"), args[4:], strict=False)) | kwargs
+            return function(*args, **(kwargs | {"dropout_p": 0.0}))
+        return function(*args, **kwargs)
 
 
 class Saved:

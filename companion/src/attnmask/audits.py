@@ -16,7 +16,6 @@ from attnmask._trial import bar, in_brief
 from attnmask._watch import AsItWas
 from attnmask.masks import causal
 
-_WITH_GRADIENTS = {way_label(mode, True) for mode in ("eval", "train")}
 _SHOWN = 5
 
 
@@ -84,7 +83,8 @@ class Audit:
         first those of the modules that finish first. Of other lengths than the one given,
         only those of another kind or module.
     suspects
-        Differences that could not be told from rounding or chance; they leave ``ok`` True.
+        Differences that could not be told from rounding, from chance or from a mask that the
+        model makes of its inputs; they leave ``ok`` True.
     nan
         Outputs that are NaN, or turn NaN when a forbidden input changes.
     missing
@@ -122,11 +122,12 @@ class Audit:
     def __str__(self) -> str:
         verdict = "The model obeys its mask" if self.ok else "The model does not obey its mask"
         lines = [f"{verdict}, as far as was tried."]
+        length = next(iter(self.allowed.values())).shape[2]
         for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
             first = {str(each): each for each in reversed(found)}  # of leaks that read alike, the first
             groups: dict[str, list[str]] = {}
             for text in dict.fromkeys(map(str, found)):
-                groups.setdefault(_seen(first[text]), []).append(text)
+                groups.setdefault(_seen(first[text], length), []).append(text)
             lines += [f"{len(first)} {title}{'s' * (len(first) > 1)}:"] * bool(found)
             for seen, texts in list(groups.items())[:_SHOWN]:
                 lines += [f"  {text}" for text in texts[:_SHOWN]]
@@ -141,13 +142,14 @@ class Audit:
         return "\n".join(lines)
 
 
-def _seen(leak: Leak) -> str:
+def _seen(leak: Leak, length: int) -> str:
     """Say what saw a leak, where it is not within the first sample, and at which length if that is told apart."""
     modes: dict[str, list[str]] = {}
     for label in leak.seen:
         probe, mode = label.split(": ", 1)
         modes.setdefault(probe, []).append(mode)
     text = ", ".join(f"{probe} ({'; '.join(each)})" for probe, each in modes.items())
+    text += f", at length {leak.length}" * (leak.length != length)
     if leak.sample != leak.from_sample:
         return f"{text}, in sample {leak.sample} from sample {leak.from_sample}"
     return text + f", in sample {leak.sample}" * (leak.sample > 0)
@@ -203,9 +205,10 @@ def audit(
 
     In each mode, with and without gradients recorded, the forbidden inputs are changed:
     one position after the other, and all that an output may not see at once, to small,
-    large, huge, equal and swapped values; the other samples; the call before. No bit of
-    the output may move. Gradients show what is too small for that. What moves by no
-    gradient is tried again in float64, so that rounding is not taken for a leak.
+    large, huge, equal and swapped values; the other samples; in eval, the call before. No
+    bit of the output may move. Gradients show what is too small for that. What moves by no
+    gradient is tried again in float64, so that rounding is not taken for a leak. Judged are
+    the first fitting tensor of the output, and others of its axes that have a name.
 
     Parameters
     ----------
@@ -216,14 +219,16 @@ def audit(
     allowed
         What each output may finally depend on: a `Mask`, a bool tensor
         (batch or 1, output, input) as `reach` gives it, or one for each input by name;
-        default ``causal()``. Or a function of the inputs that gives one of these.
+        default ``causal()``. Or a function of the inputs that gives one of these: the way to
+        say it where the model itself makes its mask from its inputs, as from ``ids != 0``,
+        since changed inputs then change the mask.
     same_sequence
         Which input is the sequence of the output: there, a position may always depend on
         itself, and where no position may look, it is padding, whose output is not judged.
         True = the only input, or the one whose name speaks of a decoder, target or query;
         a name = that one; False = none, as where labels come in and are shifted inside.
     modes
-        ``"eval"``, ``"train"`` or both.
+        ``"eval"``, ``"train"`` or both; all modules are switched, those kept in eval too.
     lengths
         Which lengths to try. By default that of ``inputs`` (8 where it is a function),
         half of it, and one more than twice, where the inputs can be cut and repeated: a
@@ -234,7 +239,8 @@ def audit(
     Returns
     -------
     Audit
-        ``.ok``, ``.leaks`` and more; print it. The model is left bit for bit as it was.
+        ``.ok``, ``.leaks`` and more; print it. Modules, inputs and random state are left bit
+        for bit as they were, also after an error; objects of other classes are not looked into.
 
     Raises
     ------
@@ -275,8 +281,8 @@ def _audit(
     memory: int = 2**31,
     until_leak: bool = False,
 ) -> Audit:
-    asked = [modes] if isinstance(modes, str) else list(modes)
-    if not asked or not set(asked) <= {"eval", "train"}:
+    asked = [modes] if isinstance(modes, str) else list(modes) if isinstance(modes, Iterable) else [modes]
+    if not asked or not all(mode in ("eval", "train") for mode in asked):
         raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
     lengths = [lengths] if isinstance(lengths, int) else lengths
     sizes = None if lengths is None else [count("a length", each) for each in lengths]
@@ -287,9 +293,10 @@ def _audit(
     with torch.inference_mode(False), AsItWas(model) as kept:
         rule = causal() if allowed is None else allowed
         plan = Plan(model, rule, same_sequence, position_axis, memory, kept)
-        first = plan.first(maker((sizes or [8])[0]) if maker else inputs, asked)
-        scenes = [first, *plan.others(first, maker, sizes, notes)]
-        ways = [(mode, grad) for mode in asked for grad in (False, True)][: None if kept.modules else 2]
+        first, alone = plan.first(maker((sizes or [8])[0]) if maker else inputs, asked)
+        scenes = [first, *([alone] if alone else []), *plan.others(first, maker, sizes, notes)]
+        modes = asked if kept.modules else ["as it is"]
+        ways = [(mode, grad) for mode in modes for grad in (False, True)]
         steps = [(scene, way) for scene in scenes for way in ways if scene is first or way in (ways[0], ways[-1])]
         for scene, (mode, grad) in bar(steps, "audit"):
             set_mode(model, kept, mode)
@@ -305,7 +312,7 @@ def _audit(
             if until_leak and scene.failed:
                 notes["anything after the first leak"] = None
                 break
-    if not first.runs:
+    if not first.ways:
         raise errors[0]
     return _report(scenes, notes)
 
@@ -314,43 +321,50 @@ def _audit(
 
 
 def _report(scenes: Sequence[Scene], notes: Iterable[str]) -> Audit:
-    first, _, *others = scenes
-    labels = [label for scene in [first, *others] for label in scene.runs]
-    lengths = [str(scene.length) for scene in [first, *others] if scene.runs]
-    lines = [f"{len(labels)} runs with changed inputs"]
-    lines += ["gradients"] * any(label in labels for label in _WITH_GRADIENTS) + [*dict.fromkeys(labels)]
-    lines += [f"length{'s' * (len(lengths) > 1)} {', '.join(lengths)}"]
-    lines += [f"{len(first.judged)} sample{'s' * (len(first.judged) > 1)}"]
-    leaks: list[Leak] = []
-    suspects: list[Leak] = []
-    nan: list[Leak] = []
-    for scene in [first, *others]:
+    first = scenes[0]
+    leaks: dict[tuple[Any, ...], Leak] = {}
+    suspects: dict[tuple[Any, ...], Leak] = {}
+    nan: dict[tuple[Any, ...], Leak] = {}
+    for scene in scenes:
         for name in scene.allowed:
             for found, pairs in ((leaks, scene.leaks), (suspects, scene.suspects), (nan, scene.nan)):
-                found += _leaks(scene, name, pairs[name])
+                for leak in _leaks(scene, name, pairs[name]):
+                    found.setdefault((*leak[:5], leak.length), leak)
         for (sample, output), (label, size, module) in scene.calls.items():
-            leaks.append(Leak(output, None, "", sample, sample, "", module, (label,), size, scene.length))
+            leak = Leak(output, None, "", sample, sample, "", module, (label,), size, scene.length)
+            leaks.setdefault((*leak[:5], leak.length), leak)
         for (sample, output), label in scene.nan_at_once.items():
             seen = (f"running it: {label}",)
-            nan.append(Leak(output, None, "", sample, sample, "", "", seen, math.nan, scene.length))
-    leaks.sort(key=lambda each: (each.length != first.length, first.order.get(each.module, len(first.order))))
-    kinds = {(each.of, each.because, each.module) for each in leaks if each.length == first.length}
-    leaks = [each for each in leaks if each.length == first.length or (each.of, each.because, each.module) not in kinds]
+            leak = Leak(output, None, "", sample, sample, "", "", seen, math.nan, scene.length)
+            nan.setdefault((*leak[:5], leak.length), leak)
+    ordered = sorted(
+        leaks.values(),
+        key=lambda each: (each.length != first.length, first.order.get(each.module, len(first.order))),
+    )
+    kinds = {(each.of, each.because, each.module) for each in ordered if each.length == first.length}
+    told = [
+        each for each in ordered if each.length == first.length or (each.of, each.because, each.module) not in kinds
+    ]
     missing = []
     for name, allowed in first.allowed.items():
         for sample, output, place in (allowed & ~first.reached[name] & first.judged[..., None]).nonzero().tolist():
             missing.append(
                 Leak(output, place, name if len(first.allowed) > 1 else "", sample, sample, length=first.length)
             )
+    ways = dict.fromkeys(way for scene in scenes for way in scene.ways)
+    lengths = [str(length) for length in dict.fromkeys(scene.length for scene in scenes if scene.ways)]
+    count = len(first.judged)
+    tried = [f"{sum(len(runs) for runs in {id(scene.runs): scene.runs for scene in scenes}.values())} runs", *ways]
+    tried += [f"length{'s' * (len(lengths) > 1)} {', '.join(lengths)}", f"{count} sample{'s' * (count > 1)}"]
     return Audit(
-        leaks=tuple(leaks),
-        suspects=tuple(suspects),
-        nan=tuple(nan),
+        leaks=tuple(told),
+        suspects=tuple(suspects.values()),
+        nan=tuple(nan.values()),
         missing=tuple(missing),
         allowed=first.allowed,
         found={name: first.reached[name] | _own_sample(first.leaks[name]) for name in first.allowed},
         judged=first.judged,
-        tried=tuple(lines),
+        tried=tuple(tried),
         not_tried=tuple(notes),
     )
 
@@ -364,18 +378,16 @@ def _leaks(scene: Scene, name: str, pairs: Pairs) -> Iterator[Leak]:
     for at in (pairs.size > 0).nonzero().tolist():
         sample, output, source, place = at
         seen = tuple(label for label, where in pairs.seen.items() if bool(where[tuple(at)]))
+        allowed = scene.allowed[name][sample]
+        square = allowed.shape[0] == allowed.shape[1]
         if source != sample:
             because = "which is in another sample of the batch"
-        elif bool(scene.padded[name][sample, place]) and (name == scene.own or _for_keys_alone(scene.allowed[name])):
+        elif bool(scene.padded[name][sample, place]):
             because = "which is padding"
-        elif name == scene.own and place > output:
+        elif square and place > output and not bool(allowed.triu(1).any()):
             because = "which is in its future"
         else:
             because = "which its mask blocks"
         of = name if len(scene.allowed) > 1 else ""
         module = scene.modules.get((name, *at), "")
         yield Leak(output, place, of, sample, source, because, module, seen, float(pairs.size[tuple(at)]), scene.length)
-
-
-def _for_keys_alone(allowed: Tensor) -> bool:
-    return bool((allowed == allowed[:, :1]).all())

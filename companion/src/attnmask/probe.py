@@ -201,7 +201,7 @@ def _by_perturbation(trial: Trial) -> dict[str, Tensor]:
     unchanged = run({})
     refuse_nan(unchanged, "an output", NO_KEY)
     if not torch.equal(unchanged, run({})):
-        cause = "randomness from outside PyTorch, NumPy and Python, or an accelerator's atomic sums"
+        cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
         raise value_error("two runs on the same input to agree bit for bit", "two outputs that differ", cause)
     reached: dict[str, Tensor] = {}
     others: dict[str, list[Tensor]] = {}
