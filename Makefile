@@ -3,7 +3,7 @@
 #   make test        run every test and every notebook
 #   make notebooks   run every notebook again and save its outputs
 #   make lint        check style and types          make format   mend the style
-#   make bench       measure the speed claims again; takes ten minutes on two quiet cores
+#   make bench       measure the speed claims again; takes eleven minutes on two quiet cores
 #   make serve       show the pages at http://localhost:8000
 #   make clean       remove what the other targets built, except .venv
 # On Linux without a GPU, this fetches PyTorch's small CPU build (see README):
