@@ -12,11 +12,7 @@ from jaxtyping import config
 matplotlib.use("agg")
 # Tests run side by side: with several threads each, they would mostly wait for each other. Kernels inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
-# A bar on a slow machine is no output of a notebook. For kernels only: tqdm reads this as it is loaded.
-os.environ.pop("TQDM_DISABLE", None)
-import tqdm  # noqa: F401
-
-os.environ["TQDM_DISABLE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"  # a bar on a slow machine is no output of a notebook
 torch.set_num_threads(1)
 # A loaded machine is no reason to fail.
 settings.register_profile("book", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from tqdm import tqdm
 from transformers.modeling_outputs import BaseModelOutput
 
 from attnmask import attend, causal, padding, sliding_window
@@ -858,7 +859,8 @@ def slow(x):
     return x * 2
 
 
-def test_a_bar_shows_when_it_takes_longer(capsys):
+def test_a_bar_shows_when_it_takes_longer(capsys, monkeypatch):
+    monkeypatch.setattr(tqdm, "__init__", functools.partialmethod(tqdm.__init__, disable=False))  # notebooks have none
     influence(lambda x: x * 2, torch.randn(1, 4, 2), probe="perturbation")
     assert capsys.readouterr().err == ""
     influence(slow, torch.randn(1, 4, 2), probe="perturbation")
