@@ -485,6 +485,7 @@ def test_a_difference_that_float64_cannot_confirm_is_a_suspect():
     assert report.ok
     assert report.suspects
     assert "float64, which tells leaks from rounding, fails: RuntimeError: float32 only" in str(report)
+    assert re.search(r"\d+ suspects, by \de-0\d at most:", str(report))
     with pytest.warns(UserWarning, match="suspect"):
         assert_allowed(NoDouble(), X, modes="eval")
 

@@ -128,7 +128,8 @@ class Audit:
             groups: dict[str, list[str]] = {}
             for text in dict.fromkeys(map(str, found)):
                 groups.setdefault(_seen(first[text], length), []).append(text)
-            lines += [f"{len(first)} {title}{'s' * (len(first) > 1)}:"] * bool(found)
+            by = f", by {max(each.size for each in found):.0e} at most" if found and found is self.suspects else ""
+            lines += [f"{len(first)} {title}{'s' * (len(first) > 1)}{by}:"] * bool(found)
             for seen, texts in list(groups.items())[:_SHOWN]:
                 lines += [f"  {text}" for text in texts[:_SHOWN]]
                 lines += [f"  … and {len(texts) - _SHOWN} more"] * (len(texts) > _SHOWN)
