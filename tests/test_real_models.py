@@ -43,6 +43,12 @@ SMALL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+SIDES = {
+    f"{side}_{name}": value
+    for side in ("encoder", "decoder")
+    for name, value in {"layers": 2, "attention_heads": 4, "ffn_dim": 48}.items()
+}
+TOKENS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 GROUPED = {**SMALL, "num_key_value_heads": 2}
 every_way = pytest.mark.parametrize("probe", ["gradient", "perturbation"])
 every_attention = pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -65,14 +71,8 @@ def t5(attention, **options):
 
 
 def bart(attention):
-    sides = {
-        f"{side}_{name}": value
-        for side in ("encoder", "decoder")
-        for name, value in {"layers": 2, "attention_heads": 4, "ffn_dim": 48}.items()
-    }
-    tokens = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     options = {"d_model": 32, "max_position_embeddings": 16, "forced_eos_token_id": 2, "decoder_start_token_id": 2}
-    return build(BartForConditionalGeneration, BartConfig, attention, **sides, **tokens, **options)
+    return build(BartForConditionalGeneration, BartConfig, attention, **SIDES, **TOKENS, **options)
 
 
 def llama(attention):
@@ -196,15 +196,9 @@ def mixtral(attention, experts="eager"):
 
 
 def whisper(attention):
-    sides = {
-        f"{side}_{name}": value
-        for side in ("encoder", "decoder")
-        for name, value in {"layers": 2, "attention_heads": 4, "ffn_dim": 48}.items()
-    }
-    tokens = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     sizes = {"d_model": 32, "num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 16}
     options = {"decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None}
-    return build(WhisperForConditionalGeneration, WhisperConfig, attention, **sides, **tokens, **sizes, **options)
+    return build(WhisperForConditionalGeneration, WhisperConfig, attention, **SIDES, **TOKENS, **sizes, **options)
 
 
 SOUND = torch.randn(2, 8, 20, generator=torch.Generator().manual_seed(0))  # (batch, mel bin, time)
