@@ -130,11 +130,11 @@ def test_the_leaks_of_a_stack_are_what_plain_loops_reach_and_the_mask_forbids(la
         ]
         for b in range(sizes.batch)
     ]
-    real = [
-        [any(may[b][q][k] for q in range(sizes.query_len)) for k in range(sizes.query_len)] for b in range(sizes.batch)
-    ]
-    if not any(map(any, real)):
-        return  # nothing but padding: refused
+    # Padding is what nobody may see, unless no position may see itself.
+    strict = [not any(rows[place][place] for place in range(sizes.query_len)) for rows in may]
+    real = [[strict[b] or any(row[k] for row in may[b]) for k in range(sizes.query_len)] for b in range(sizes.batch)]
+    if not any(value for rows in may for row in rows for value in row):
+        return  # nothing is allowed: refused
     expected = {
         (b, q, k)
         for b in range(sizes.batch)
