@@ -750,7 +750,7 @@ def test_transformer_decoder_with_memory(blocked):
     assert {each.module for each in report.leaks} == {"layers.0.self_attn"}
     report = audit(model, given | {"tgt_mask": blocked, "memory_key_padding_mask": None}, allowed)
     assert {(each.of, each.because) for each in report.leaks} == {("memory", "which is padding")}
-    assert {each.module for each in report.leaks} <= {"layers.0.multihead_attn", ""}
+    assert {each.module for each in report.leaks} - {""} == {"layers.0.multihead_attn"}
 
 
 def test_our_own_decoder_leaks_where_a_layer_forgot_its_mask():
@@ -758,9 +758,8 @@ def test_our_own_decoder_leaks_where_a_layer_forgot_its_mask():
     decoder = Decoder(layers=3, d_model=8)
     memory = torch.randn(1, 4, 8)
     report = audit(lambda x: decoder(x, memory, [causal(), None, causal()]), X, lengths=[], modes="eval")
-    assert {each.module for each in report.leaks} == {"Decoder.layers.1.attention.part.W_O"} or re.match(
-        r"Decoder\.layers\.1\.", report.leaks[0].module
-    )
+    assert all(each.module.startswith("Decoder.layers.1.") for each in report.leaks), report
+    assert report.leaks
 
 
 def test_nothing_is_warned_of_on_a_clean_model():

@@ -267,4 +267,4 @@ def test_experts_in_kernels_for_float32_only_make_suspects_of_rounding():
     """Grouped matrix products round otherwise for other neighbours, and refuse float64: audit says so, no more."""
     report = audit(mixtral("sdpa", experts="grouped_mm"), {"input_ids": IDS}, lengths=[])
     assert report.ok
-    assert all(each.size < 1e-6 for each in report.suspects)
+    assert 0 < max(each.size for each in report.suspects) < 1e-6

@@ -81,7 +81,7 @@ class Way:
             if thorough:
                 self.scene.nan_at_once[sample, output] = self.label
             else:
-                notes[f"some outputs at length {self.scene.length} for repeated or large inputs (they are NaN)"] = None
+                notes[f"some outputs{self.scene.place} (they are NaN)"] = None
         small = self._gradients(thorough, notes) if self.grad else {}
         pending = [each for change in self._changes(thorough) if (each := self._tried(change, notes)) is not None]
         if self.mode != "train" and thorough:
@@ -117,7 +117,7 @@ class Way:
         try:
             sizes = self.gradient_sizes(rows)
         except (ValueError, RuntimeError) as error:
-            notes[f"gradients in {self.mode} ({in_brief(error)})"] = None
+            notes[f"gradients in {self.mode}{self.scene.place} ({in_brief(error)})"] = None
             return {}
         self.scene.ways[f"gradients in {self.mode}"] = None
         small = {}
@@ -175,7 +175,7 @@ class Way:
             after = self.run(given)
             moved = moved_at(self.base, after) & self.judged
         except Exception as error:  # whatever a model raises
-            notes[f"some other values of {name}, {self.label} ({in_brief(error)})"] = None
+            notes[f"some values of {name}, {self.label}{self.scene.place} ({in_brief(error)})"] = None
             return None
         if change.single:
             scene.reached[name] |= moved[..., None] & cells[:, None] & scene.allowed[name]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnmask._check import describe, not_a_mask_cause, type_error, value_error
 from attnmask._trial import Trial, in_brief, measured, other_values
-from attnmask._watch import AsItWas, Lookups, copy_of, too_large
+from attnmask._watch import AsItWas, Lookups, too_large
 from attnmask.masks import Mask
 
 Allowed = Mask | Tensor
@@ -45,6 +45,7 @@ class Scene:
     compared: set[str]
     samples: int  # how many of them were given, others added
     again: Callable[[Trial], dict[str, Tensor]] | None = None  # what is allowed for other inputs, where that depends
+    place: str = ""  # what tells these inputs from those as given, in words
     leaks: dict[str, Pairs] = field(default_factory=dict)
     suspects: dict[str, Pairs] = field(default_factory=dict)
     reached: dict[str, Tensor] = field(default_factory=dict)  # (batch, output, input)
@@ -134,7 +135,8 @@ class Plan(NamedTuple):
             trial = _given(trial, name, _redrawn(first, name))
         redrawn = self._scene(trial, outputs, first.vocabularies, first.compared)
         alike = all(torch.equal(table, first.allowed[name]) for name, table in redrawn.allowed.items())
-        yield replace(first, trial=trial) if alike else redrawn  # alike: what is found goes to the same place
+        # Where the masks are alike, what is found goes to the same place.
+        yield replace(first if alike else redrawn, trial=trial, place=", with other values")
         if maker is None and len(first.trial.arguments) > 1:
             notes["other lengths (inputs can be a function of length)"] = None
             return
@@ -144,7 +146,8 @@ class Plan(NamedTuple):
             try:
                 inputs = maker(length) if maker else _stretched(first.trial, length, by_default=lengths is None)
                 trial = self._trial(inputs)
-                yield self._scene(trial, _watched(trial, self.kept)[0], first.vocabularies, first.compared)
+                scene = self._scene(trial, _watched(trial, self.kept)[0], first.vocabularies, first.compared)
+                yield replace(scene, place=f", at length {length}")
             except Exception as error:  # whatever a model raises
                 notes[f"length {length} ({in_brief(error)})"] = None
 
@@ -267,13 +270,10 @@ def _table(name: str, rule: Any, shape: tuple[int, int, int]) -> Tensor:
 
 def _watched(trial: Trial, kept: AsItWas) -> tuple[int, Lookups]:
     """Run twice: to see where token ids go, and how long the output is."""
-    given = {name: copy_of(trial.arguments[name]) for name in trial.layouts}
-    lookups, start = Lookups(given), AsItWas.of(trial.model, kept.modules)
-    with start, torch.no_grad(), lookups if lookups.ids else nullcontext(), suppress(RuntimeError):
-        trial.run(given)
-    with start, torch.no_grad():  # watching shuts PyTorch's fast paths
-        output_len = trial.run({}).shape[1]
-    return output_len, lookups
+    start = AsItWas.of(trial.model, kept.modules)
+    lookups = trial.watched(start)
+    with start, torch.no_grad():
+        return trial.run({}).shape[1], lookups
 
 
 def _given(trial: Trial, name: str, values: Tensor) -> Trial:

@@ -3,7 +3,7 @@
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -149,6 +149,14 @@ class Trial(NamedTuple):
             raise type_error(wanted, got, "predictions; have the model return the scores they were chosen from")
         cause = "a pooled output; have the model return the one before pooling"
         raise value_error(wanted, got, f"{cause}. One number a position needs an axis: output[..., None]")
+
+    def watched(self, start: AsItWas) -> Lookups:
+        """Run once to see where token ids go. Watching shuts PyTorch's fast paths: what fails off them is let pass."""
+        given = {name: copy_of(self.arguments[name]) for name in self.layouts}
+        lookups = Lookups(given)
+        with start, torch.no_grad(), lookups if lookups.ids else nullcontext(), suppress(RuntimeError):
+            self.run(given)
+        return lookups
 
     def gradients(
         self, judged: Tensor | None = None, kept: AsItWas | None = None

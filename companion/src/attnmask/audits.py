@@ -184,7 +184,7 @@ def assert_allowed(
     >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal())
     """
     __tracebackhide__ = True  # pytest shows the test that failed, not this function
-    report = _audit(model, inputs, allowed, **options, until_leak=True)
+    report = audit(model, inputs, allowed, **options, until_leak=True)
     if not report.ok:
         raise AssertionError(str(report))
     if report.suspects:
@@ -201,6 +201,7 @@ def audit(
     lengths: Iterable[int] | None = None,
     position_axis: int | Mapping[str, int] = 1,
     memory: int = 2**31,
+    until_leak: bool = False,
 ) -> Audit:
     """Try to find an output of a model that depends on an input which its mask forbids.
 
@@ -236,6 +237,8 @@ def audit(
         lone tensor under a mask that holds no length, and the longer one on a CPU only.
     position_axis, memory
         As for `influence`.
+    until_leak
+        Whether to end after the first mode that shows a leak.
 
     Returns
     -------
@@ -258,30 +261,6 @@ def audit(
     >>> print(report.ok, "-", report.leaks[0])
     False - output 0 depends on input 1, which is in its future; first seen in Encoder.layers.1.attention.part.W_O
     """
-    return _audit(
-        model,
-        inputs,
-        allowed,
-        same_sequence=same_sequence,
-        modes=modes,
-        lengths=lengths,
-        position_axis=position_axis,
-        memory=memory,
-    )
-
-
-def _audit(
-    model: Callable[..., Any],
-    inputs: Any,
-    allowed: Any,
-    *,
-    same_sequence: bool | str = True,
-    modes: Iterable[str] = ("eval", "train"),
-    lengths: Iterable[int] | None = None,
-    position_axis: int | Mapping[str, int] = 1,
-    memory: int = 2**31,
-    until_leak: bool = False,
-) -> Audit:
     asked = [modes] if isinstance(modes, str) else list(modes) if isinstance(modes, Iterable) else [modes]
     if not asked or not all(mode in ("eval", "train") for mode in asked):
         raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
@@ -289,32 +268,34 @@ def _audit(
     sizes = None if lengths is None else [count("a length", each) for each in lengths]
     maker = inputs if callable(inputs) else None
     notes: dict[str, None] = {}
-    errors: list[Exception] = []
+    failed: dict[str, Exception] = {}
     starts: dict[str, AsItWas] = {}
     with torch.inference_mode(False), AsItWas(model) as kept:
         rule = causal() if allowed is None else allowed
         plan = Plan(model, rule, same_sequence, position_axis, memory, kept)
         first, alone = plan.first(maker((sizes or [8])[0]) if maker else inputs, asked)
         scenes = [first, *([alone] if alone else []), *plan.others(first, maker, sizes, notes)]
-        modes = asked if kept.modules else ["as it is"]
-        ways = [(mode, grad) for mode in modes for grad in (False, True)]
+        ways = [(mode, grad) for mode in (asked if kept.modules else ["as it is"]) for grad in (False, True)]
         steps = [(scene, way) for scene in scenes for way in ways if scene is first or way in (ways[0], ways[-1])]
         for scene, (mode, grad) in bar(steps, "audit"):
+            if way_label(mode, grad) in failed:
+                continue
             set_mode(model, kept, mode)
             if mode not in starts:
                 starts[mode] = AsItWas.of(model, kept.modules)
             try:
                 way = Way(scene, scene.trial, mode, grad, starts[mode])
             except Exception as error:  # whatever a model raises
-                errors.append(error)
-                notes[f"{way_label(mode, grad)} ({in_brief(error)})"] = None
+                notes[f"{way_label(mode, grad)}{scene.place} ({in_brief(error)})"] = None
+                if scene is first:
+                    failed[way_label(mode, grad)] = error
                 continue
             way.examine(thorough=scene is first, notes=notes)
             if until_leak and scene.failed:
                 notes["anything after the first leak"] = None
                 break
     if not first.ways:
-        raise errors[0]
+        raise next(iter(failed.values()))
     return _report(scenes, notes)
 
 

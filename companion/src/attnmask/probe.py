@@ -1,7 +1,6 @@
 """Which input really reaches which output: measured on any model (`influence`), computed from masks (`reach`)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from attnmask._check import count, describe, not_a_mask_cause, type_error, value_error
 from attnmask._trial import NO_KEY, Trial, bar, other_values, refuse_nan
-from attnmask._watch import AsItWas, Lookups, copy_of
+from attnmask._watch import AsItWas, copy_of
 from attnmask.masks import Mask, everything
 
 
@@ -194,10 +193,7 @@ def _by_perturbation(trial: Trial) -> dict[str, Tensor]:
         with kept, torch.no_grad():
             return trial.run(given)
 
-    given = {name: copy_of(trial.arguments[name]) for name in trial.layouts}
-    lookups = Lookups(given)
-    with lookups if lookups.ids else nullcontext(), suppress(RuntimeError):  # watching shuts PyTorch's fast paths
-        run(given)
+    lookups = trial.watched(kept)
     unchanged = run({})
     refuse_nan(unchanged, "an output", NO_KEY)
     if not torch.equal(unchanged, run({})):
