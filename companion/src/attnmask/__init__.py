@@ -4,6 +4,7 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 `attnmask.symbolic` are imported by name, because they load matplotlib and SymPy.
 """
 
+from attnmask import conventions as conventions
 from attnmask._device import default_device as default_device
 from attnmask.attention import Steps as Steps
 from attnmask.attention import attend as attend
@@ -28,5 +29,8 @@ from attnmask.masks import prefix as prefix
 from attnmask.masks import sliding_window as sliding_window
 from attnmask.probe import influence as influence
 from attnmask.probe import reach as reach
+from attnmask.readings import Description as Description
+from attnmask.readings import Reading as Reading
+from attnmask.readings import describe as describe
 from attnmask.walkthrough import FourTokens as FourTokens
 from attnmask.walkthrough import four_tokens as four_tokens

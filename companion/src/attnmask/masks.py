@@ -290,6 +290,14 @@ class Mask:
         sizes = {axis: _common(axis, self, other) for axis in _INDEX}
         return Mask(_Both(sign, self, other), **sizes)
 
+    def fits(self, axis: str, size: int) -> bool:
+        """Say whether this mask answers for a size of an axis: query_len, key_len, batch or heads.
+
+        >>> padding(torch.tensor([[True, False]])).fits("key_len", 3)
+        False
+        """
+        return self._held(axis) in (None, size)
+
     def _held(self, axis: str) -> int | None:
         """Return the one size this mask answers for on an axis; None where any will do."""
         size: int | None = getattr(self, axis)
