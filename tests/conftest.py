@@ -13,6 +13,8 @@ matplotlib.use("agg")
 # Tests run side by side: with several threads each, they would mostly wait for each other. Kernels inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"  # a bar on a slow machine is no output of a notebook
+# Read when the frameworks are first imported.
+os.environ.update(KERAS_BACKEND="tensorflow", JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="3")
 torch.set_num_threads(1)
 # A loaded machine is no reason to fail.
 settings.register_profile("book", deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])

@@ -1,11 +1,6 @@
 """Every library of the table, run for real: one query, key, value and mask in, the attention's output out."""
 
-import os
 from unittest.mock import patch
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import jax.numpy as jnp

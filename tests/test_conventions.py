@@ -4,7 +4,10 @@ import math
 from importlib.metadata import version
 from itertools import combinations, product
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,8 +128,33 @@ def test_the_notes_on_empty_rows():
     notes = {row.argument: row.note for row in LIBRARIES}
     assert "zeros with return_attention_scores" in notes["attention_mask"]
     assert "SDPA gives zeros" in notes["attention_mask (2-D)"]
-    assert "a finite fill gives the mean" in notes["attn_mask (float)"]
+    assert "-1e9 gives the mean of all values in float32" in notes["attn_mask (float)"]
     assert "out_proj.bias" in notes["key_padding_mask"]
+
+
+def test_an_empty_row_in_nn_transformer_as_its_row_says():
+    """Finite in training, where the attention gives zeros and its bias; NaN in evaluation without gradients."""
+    row = next(row for row in LIBRARIES if row.call == "nn.Transformer")
+    torch.manual_seed(0)
+    model = nn.Transformer(8, 2, 2, 2, 16, dropout=0.0, batch_first=True)
+    left = torch.tensor([[True] * 3, [False, True, True]])
+    six = conventions.to_transformer(everything(), causal() & padding(left), source_len=3, target_len=3, batch=2)
+    src, tgt = torch.randn(2, 2, 3, 8)
+    caught = []
+    attention = model.decoder.layers[0].self_attn
+    nn.init.constant_(attention.out_proj.bias, 3.0)
+    attention.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+    output = model(src, tgt, **six)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert (caught[0][1, 0] == 3.0).all()
+    assert row.empty_row == "zeros"
+    assert "before the output bias" in row.note
+    attention._forward_hooks.clear()  # a hook keeps the layer off its fast path
+    with torch.no_grad():
+        assert model.eval()(src, tgt, **six)[1].isnan().all()
+    assert "in evaluation without gradients NaN" in row.note
 
 
 @pytest.mark.parametrize("memory", [None, sliding_window(1, 1)], ids=["default", "its own"])
@@ -366,6 +394,38 @@ def test_masks_are_made_where_they_are_asked_for():
         assert write(causal(), 3, device="meta").device.type == "meta"
 
 
+def test_lengths_of_zero_are_lengths():
+    assert conventions.to_multihead(padding(KEEP[:, :0]), 3, 0) == {"key_padding_mask": None, "attn_mask": None}
+    assert conventions.to_huggingface(padding(KEEP[:, :0]), 3, 0).shape == (2, 0)
+    assert conventions.to_huggingface(causal(), 0).shape == (1, 0)
+    assert conventions.to_flex(causal(), 3, 0)["KV_LEN"] == 0
+    assert conventions.to_flash(everything(), 0).cu_seqlens_q.tolist() == [0]
+    assert conventions.from_multihead(attn_mask=torch.zeros(4, 0, 3, dtype=torch.bool), heads=2).heads == 2
+
+
+def test_one_query_behind_a_cache_needs_no_batch_axis():
+    window = conventions.to_multihead(sliding_window(1).after(4), 1, 5)
+    assert window["key_padding_mask"] is None
+    assert window["attn_mask"].tolist() == [[True, True, True, False, False]]
+
+
+def test_every_entry_has_a_place_of_its_own():
+    for write in (conventions.to_keras, conventions.to_flax):
+        written = write(padding(KEEP), 5, batch=2)
+        before = written.clone()
+        written[0, ..., 0, 0] = False
+        assert (written != before).sum() == 1
+
+
+def test_arrays_of_other_frameworks_are_read():
+    array = np.tril(np.ones((1, 1, 3, 3)))
+    for read in (conventions.from_flax, conventions.from_keras):
+        assert read(array).same_as(causal(), 3)
+        assert read(jnp.asarray(array)).same_as(causal(), 3)
+        assert read(tf.constant(array)).same_as(causal(), 3)
+    assert conventions.from_huggingface(np.where(array == 1, 0.0, -np.inf)).same_as(causal(), 3)
+
+
 # ---- describe ----------------------------------------------------------------------------
 
 WRITTEN = {
@@ -458,6 +518,39 @@ def test_what_is_no_mask_is_said_to_be_none(tensor, why):
     described = describe(tensor)
     assert not described.readings
     assert why in str(described)
+
+
+def test_a_known_batch_gives_the_number_of_heads():
+    described = describe(torch.full((8, 3, 3), -math.inf).triu(1), batch=4)
+    assert [each.call for each in described.readings] == ["from_multihead(attn_mask=mask, heads=2)"]
+    heads = [each.axes for each in describe(torch.full((6, 3, 3), -math.inf).triu(1)).readings]
+    assert heads == [f"(batch * heads, query, key) of {each} heads" for each in (1, 2, 3, 6)]
+
+
+def test_an_axis_of_one_is_described_as_broadcasting():
+    described = describe(KEEP[:, None], batch=2, query_len=4)
+    assert any(each.mask.same_as(padding(KEEP), 4, 5) for each in described.readings)
+
+
+def test_cumulative_lengths_may_be_long_and_may_have_gaps():
+    described = describe(torch.tensor([0, 101, 2003, 20000]))
+    assert "too many pairs to look at each" in str(described)
+    assert describe(torch.tensor([0, 3, 3, 5])).readings[0].mask.same_as(documents(torch.tensor([[0, 0, 0, 2, 2]])), 5)
+
+
+def test_an_array_is_described_with_the_tensor_that_its_calls_want():
+    described = describe(np.tril(np.ones((3, 3))))
+    assert str(described).startswith("mask = torch.as_tensor(mask), a float64 tensor of shape (3, 3): 4 readings")
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 0), (2, 1, 0, 0)])
+def test_masks_without_entries_are_described(shape):
+    assert "no pairs at all" in str(describe(torch.zeros(shape, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_small_integers_are_described(dtype):
+    assert "These look like token ids" in str(describe(torch.tensor([0, 5, 3], dtype=dtype)))
 
 
 def test_sizes_that_no_reading_has_are_said():

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask
 
 from attnmask import (
     CrossAttention,
@@ -83,7 +84,7 @@ CASES = {
     "a fill that float16 cannot hold": (
         lambda: conventions.to_additive(causal(), 3, dtype=torch.float16, fill=-1e9),
         "a fill that torch.float16 can hold: -6.55e+04 or more, or -math.inf",
-        "-1e+09",
+        "-1000000000.0 (float)",
         "a constant written for float32; in torch.float16 it would become minus infinity, and an empty row NaN",
     ),
     "a fill that does not block": (
@@ -100,19 +101,19 @@ CASES = {
     ),
     "an additive bool": (
         lambda: conventions.to_additive(causal(), 3, dtype=torch.bool),
-        "a floating-point dtype, that of the scores",
+        "dtype to be torch.float64, float32, bfloat16 or float16, that of the scores",
         "torch.bool",
         "a bool mask was meant; mask.dense",
     ),
     "(batch, key) for SDPA": (
         lambda: conventions.from_sdpa(torch.ones(3, 3, dtype=torch.bool)),
-        "allowed to be a bool tensor",
+        "attn_mask of shape (batch, head, query, key)",
         "a bool tensor of shape (3, 3)",
         "two readings fit, (batch, key) and (query, key)",
     ),
     "(batch, query, key) for SDPA": (
         lambda: conventions.from_sdpa(torch.ones(2, 3, 3, dtype=torch.bool)),
-        "of shape (batch, head, query, key)",
+        "attn_mask of shape (batch, head, query, key)",
         "a bool tensor of shape (2, 3, 3)",
         "two readings fit, (batch, query, key) and (head, query, key)",
     ),
@@ -261,6 +262,80 @@ CASES = {
         "allowed to be a bool tensor, True = may attend, of shape (batch, head, query, key)",
         "a bool tensor of shape (2, 3)",
         "two readings fit, (batch, key) and (query, key)",
+    ),
+    "a text in the causal flag's place": (
+        lambda: conventions.from_sdpa(is_causal="False"),
+        "is_causal to be True or False",
+        "'False' (str)",
+        "a mask or a text in the flag's place",
+    ),
+    "heads as a float": (
+        lambda: conventions.from_multihead(attn_mask=CUBE, heads=2.0),
+        "heads to be an integer",
+        "2.0 (float)",
+        "a float, a bool or a tensor where a count was meant",
+    ),
+    "a BlockMask as a rule": (
+        lambda: conventions.from_flex(create_block_mask(causal(), None, None, 4, 4, device="cpu")),
+        "a mask_mod, a function",
+        "BlockMask",
+        "its rule is its .mask_mod",
+    ),
+    "something that is no array": (
+        lambda: conventions.from_keras("mask"),
+        "attention_mask to be a tensor or an array",
+        "'mask' (str)",
+        "no array, or one that PyTorch cannot take",
+    ),
+    "a mask without entries": (
+        lambda: conventions.from_flax(causal().dense(3, device="meta")),
+        "mask to be a dense tensor of bools, integers, or floats of 16 bits and more",
+        "a bool tensor of shape (1, 1, 3, 3)",
+        "a sparse, quantised or meta tensor",
+    ),
+    "NaN in a mask to add": (
+        lambda: from_additive(torch.full((1, 1, 2, 2), INF) * 0),
+        "0 = may attend",
+        "nan in a float32 tensor",
+        "0 times minus infinity, or an empty row that went through a softmax",
+    ),
+    "cumulative lengths alone": (
+        lambda: conventions.from_flash(torch.tensor([0, 3, 5]), 5),
+        "a Varlen, as to_flash gives",
+        "an int64 tensor of shape (3,)",
+        "its cu_seqlens alone; describe reads those",
+    ),
+    "a packed batch read as one sample": (
+        lambda: conventions.from_flash(conventions.to_flash(everything(), 3, batch=2), 3),
+        "packed rows below 3, all of them in sequences",
+        "6 packed up to 5",
+        "another batch or length",
+    ),
+    "a packed sequence over two samples": (
+        lambda: conventions.from_flash(conventions.to_flash(everything(), 4), 2, batch=2),
+        "every sequence to lie in one of 2 samples of 2 queries and 2 keys",
+        "one in samples [0, 1]",
+        "another batch or length than when it was packed",
+    ),
+    "packed queries and keys of two batches": (
+        lambda: conventions.from_flash(
+            conventions.to_flash(everything(), 3)._replace(cu_seqlens_q=torch.tensor([0, 1, 3])), 3
+        ),
+        "as many sequences of queries as of keys",
+        "2 and 1",
+        "the lengths of two different batches",
+    ),
+    "a column of the table that there is not": (
+        lambda: conventions.as_markdown("library"),
+        "names of columns among library, call, argument",
+        "'l'",
+        "a spelling slip, or one text",
+    ),
+    "a size to describe that is no number": (
+        lambda: describe(KEEP, batch="2"),
+        "batch to be an integer",
+        "'2' (str)",
+        "a float, a bool or a tensor where a count was meant",
     ),
     "a Mask to describe": (
         lambda: describe(causal()),

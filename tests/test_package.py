@@ -19,6 +19,7 @@ ORDER = [
     "_device",
     "masks",
     "_libraries",
+    "_entries",
     "_varlen",
     "conventions",
     "readings",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
-from attnmask._check import complaint
+from attnmask._check import complaint, value_error
 
 
 class Convention(NamedTuple):
@@ -51,7 +51,7 @@ LIBRARIES = (
                "attn_mask or is_causal, not both"),
     Convention("PyTorch", "F.scaled_dot_product_attention", "attn_mask (float)", "torch", "2.13.0",
                "added to scores", "that of the query", "(B, H, Q, K), broadcasts", "zeros", "upper left", "to_additive",
-               "a finite fill gives the mean of all values"),
+               "-1e9 gives the mean of all values in float32"),
     Convention("PyTorch", "nn.MultiheadAttention", "key_padding_mask", "torch", "2.13.0",
                "True = blocked", "bool", "(B, K)", "NaN", "", "to_multihead",
                "without weights, off the fast path: out_proj.bias"),
@@ -59,11 +59,11 @@ LIBRARIES = (
                "True = blocked", "bool", "(Q, K) or (B·H, Q, K)", "NaN", "", "to_multihead",
                "index sample · H + head; is_causal is only a hint"),
     Convention("PyTorch", "nn.Transformer", "six masks", "torch", "2.13.0",
-               "True = blocked", "bool", "(B, K) and (Q, K)", "NaN", "", "to_transformer",
-               "NaN off the fast path in training; see chapter 10"),
+               "True = blocked", "bool", "(B, K) and (Q, K)", "zeros", "", "to_transformer",
+               "before the output bias; in evaluation without gradients NaN"),
     Convention("PyTorch", "FlexAttention", "mask_mod", "torch", "2.13.0",
                "True = attend", "function", "of b, h, q, k", "zeros", "", "to_flex",
-               "B=None asks for sample 0 alone"),
+               "B=None takes the blocks of sample 0 for all"),
     Convention("Hugging Face", "model(...)", "attention_mask (2-D)", "transformers", "5.23.0",
                "1 = attend", "int64", "(B, K)", "mean of all values", "lower right", "to_huggingface",
                "padding only; SDPA gives zeros; a decoder adds its causal mask, behind the cache"),
@@ -110,12 +110,21 @@ def as_markdown(
     str
         A Markdown table; code in backticks, an empty field as a dash.
 
+    Raises
+    ------
+    ValueError
+        A column that there is not.
+
     Examples
     --------
     >>> print(as_markdown(["library", "argument", "meaning"]).splitlines()[2])
     | PyTorch | `attn_mask` | True = attend |
     """
     columns = list(columns)
+    if unknown := [name for name in columns if name not in Convention._fields]:
+        raise value_error(
+            f"names of columns among {', '.join(Convention._fields)}", repr(unknown[0]), "a spelling slip, or one text"
+        )
     code = {"call", "argument", "write"}
     head = "| " + " | ".join(name.replace("_", " ") for name in columns) + " |"
     rows = [[(name, getattr(row, name) or "–") for name in columns] for row in LIBRARIES]
@@ -147,7 +156,7 @@ def need(*modules: str) -> None:
     --------
     >>> need("torch")
     """
-    missing = [name for name in modules if find_spec(name) is None]
+    missing = [name for name in modules if find_spec(name.partition(".")[0]) is None]
     if missing:
         cause = "they are an extra of the companion; pip install 'attnmask[frameworks]'"
         raise MissingLibraryError(complaint(", ".join(modules), f"no {', '.join(missing)}", cause))

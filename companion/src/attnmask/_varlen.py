@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
+from attnmask._check import describe as named
+from attnmask._check import type_error, value_error
+
 
 class Varlen(NamedTuple):
     """A packed batch, as ``flash_attn_varlen_func`` takes it.
@@ -52,8 +55,8 @@ def pack(allowed: Bool[Tensor, "batch query key"]) -> Varlen | None:
         packed = Varlen(
             query_at=sees.flatten().nonzero()[:, 0],
             key_at=seen.flatten().nonzero()[:, 0],
-            cu_seqlens_q=_cumulative(query_lens.tolist()),
-            cu_seqlens_k=_cumulative(key_lens),
+            cu_seqlens_q=_cumulative(query_lens.tolist(), allowed.device),
+            cu_seqlens_k=_cumulative(key_lens, allowed.device),
             max_seqlen_q=max(query_lens.tolist(), default=0),
             max_seqlen_k=max(key_lens, default=0),
             causal=causal,
@@ -65,17 +68,38 @@ def pack(allowed: Bool[Tensor, "batch query key"]) -> Varlen | None:
 
 def unpack(packed: Varlen, batch: int, query_len: int, key_len: int) -> Bool[Tensor, "batch query key"]:
     """Return which pairs a packed batch holds, on the CPU: True = may attend."""
-    pairs = torch.zeros(batch * query_len, batch * key_len, dtype=torch.bool)
-    query, key = 0, 0
-    for query_end, key_end in zip(packed.cu_seqlens_q.tolist()[1:], packed.cu_seqlens_k.tolist()[1:], strict=True):
-        block = torch.ones(query_end - query, key_end - key, dtype=torch.bool)
+    _check(packed, batch, query_len, key_len)
+    pairs = torch.zeros(batch, query_len, key_len, dtype=torch.bool, device="cpu")
+    bounds = zip(pairwise(packed.cu_seqlens_q.tolist()), pairwise(packed.cu_seqlens_k.tolist()), strict=True)
+    for queries, keys in bounds:
+        query_at, key_at = packed.query_at[slice(*queries)].cpu(), packed.key_at[slice(*keys)].cpu()
+        samples = torch.unique(torch.cat([query_at // max(query_len, 1), key_at // max(key_len, 1)])).tolist()
+        if len(samples) > 1:
+            expected = f"every sequence to lie in one of {batch} samples of {query_len} queries and {key_len} keys"
+            raise value_error(expected, f"one in samples {samples}", "another batch or length than when it was packed")
+        block = torch.ones(len(query_at), len(key_at), dtype=torch.bool, device="cpu")
         if packed.causal:  # lower right: the last query sees every key
             block = block.tril(block.shape[1] - block.shape[0])
-        pairs[packed.query_at[query:query_end, None].cpu(), packed.key_at[key:key_end].cpu()] = block
-        query, key = query_end, key_end
-    sample = torch.arange(batch)
-    return pairs.view(batch, query_len, batch, key_len)[sample, :, sample]
+        for sample in samples:
+            pairs[sample, query_at[:, None] % query_len, key_at % key_len] = block
+    return pairs
 
 
-def _cumulative(lengths: list[int]) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).int()
+def _check(packed: Varlen, batch: int, query_len: int, key_len: int) -> None:
+    """Raise unless the fields fit each other and the sizes."""
+    if not isinstance(packed, Varlen):
+        raise type_error("a Varlen, as to_flash gives", named(packed), "its cu_seqlens alone; describe reads those")
+    for at, starts, room in (
+        (packed.query_at, packed.cu_seqlens_q, batch * query_len),
+        (packed.key_at, packed.cu_seqlens_k, batch * key_len),
+    ):
+        if int(starts[-1]) != len(at) or (len(at) and not 0 <= int(at.min()) <= int(at.max()) < room):
+            got = f"{len(at)} packed up to {int(at.max()) if len(at) else 0}, of which {int(starts[-1])} in sequences"
+            raise value_error(f"packed rows below {room}, all of them in sequences", got, "another batch or length")
+    if len(packed.cu_seqlens_q) != len(packed.cu_seqlens_k):
+        got = f"{len(packed.cu_seqlens_q) - 1} and {len(packed.cu_seqlens_k) - 1}"
+        raise value_error("as many sequences of queries as of keys", got, "the lengths of two different batches")
+
+
+def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *lengths], device=device).cumsum(0).int()

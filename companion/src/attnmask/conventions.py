@@ -8,13 +8,16 @@ of that is known here and nowhere else. `LIBRARIES` is the same knowledge as a t
 import math
 import operator
 from functools import reduce
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from attnmask._check import describe, type_error, value_error
+from attnmask._check import count, type_error, value_error
+from attnmask._check import describe as named
+from attnmask._entries import BLOCKS, FOUR, as_tensor, not_blocked, numbers, ones
 from attnmask._libraries import LIBRARIES as LIBRARIES
 from attnmask._libraries import Convention as Convention
 from attnmask._libraries import as_markdown as as_markdown
@@ -25,8 +28,6 @@ from attnmask.masks import Mask, Rule, causal, everything, from_dense, graph, pa
 
 AnyMask = Mask | Bool[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]
 Device = torch.device | str | None
-_FOUR = "batch, head, query, key"
-BLOCKS = -9_000.0  # what a finite fill stays below: the weakest in use is -1e4, which bfloat16 rounds to -9984
 
 _HINT = "taken for a mask: it is a hint about attn_mask, and where it lies, some paths follow it and others do not"
 
@@ -61,7 +62,7 @@ def to_additive(
     -------
     Float[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]
         The smallest tensor that broadcasts to the scores. A row of nothing but
-        ``fill`` ends as NaN where it is minus infinity, else as a mixture of all values.
+        ``fill`` ends as NaN where that is minus infinity; else it depends on rounding.
 
     Raises
     ------
@@ -74,23 +75,26 @@ def to_additive(
     tensor([[0., -inf],
             [0., 0.]])
     """
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise type_error("a floating-point dtype, that of the scores", str(dtype), "a bool mask was meant; mask.dense")
-    if not isinstance(fill, int | float) or not fill <= BLOCKS:
+    if dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        cause = "the dtype of another framework, or a bool mask was meant; mask.dense"
+        raise type_error(
+            "dtype to be torch.float64, float32, bfloat16 or float16, that of the scores", str(dtype), cause
+        )
+    if not isinstance(fill, Real) or not fill <= BLOCKS:
         raise value_error(
             f"fill to be minus infinity or at most {BLOCKS:.0f}",
-            describe(fill),
+            named(fill),
             "a sign slip, or a number so small that scores of its size would shine through",
         )
     lowest = torch.finfo(dtype).min
     if -math.inf < fill < lowest:
         raise value_error(
             f"a fill that {dtype} can hold: {lowest:.4g} or more, or -math.inf",
-            f"{fill:g}",
+            named(fill),
             f"a constant written for float32; in {dtype} it would become minus infinity, and an empty row NaN",
         )
     blocked = ~_dense(mask, query_len, key_len, batch, heads, device)
-    return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill(blocked, fill)
+    return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill(blocked, float(fill))
 
 
 def from_additive(additive: Float[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]) -> Mask:
@@ -111,7 +115,7 @@ def from_additive(additive: Float[Tensor, "batch_or_1 heads_or_1 query_or_1 key_
     >>> from_additive(torch.tensor([[[[0.0, -torch.inf], [0.0, 0.0]]]])).same_as(causal(), 2)
     True
     """
-    return from_dense(_numbers("additive", additive, _FOUR))
+    return from_dense(numbers("additive", additive, FOUR))
 
 
 # ---- PyTorch --------------------------------------------------------------------------
@@ -178,6 +182,8 @@ def from_sdpa(attn_mask: Tensor | None = None, is_causal: bool = False) -> Mask:
     >>> from_sdpa(is_causal=True)
     causal()
     """
+    if not isinstance(is_causal, bool):
+        raise type_error("is_causal to be True or False", named(is_causal), "a mask or a text in the flag's place")
     if attn_mask is None:
         return causal() if is_causal else everything()
     if is_causal:
@@ -187,7 +193,8 @@ def from_sdpa(attn_mask: Tensor | None = None, is_causal: bool = False) -> Mask:
             "a padding mask given beside the causal flag; some of PyTorch's kernels join the two, others raise. "
             "Write causal() & padding(keep)",
         )
-    return from_dense(attn_mask if _is_bool(attn_mask) else _numbers("attn_mask", attn_mask, _FOUR))
+    attn_mask = as_tensor("attn_mask", attn_mask, FOUR)
+    return from_dense(attn_mask if attn_mask.dtype == torch.bool else numbers("attn_mask", attn_mask, FOUR))
 
 
 def to_multihead(
@@ -235,9 +242,10 @@ def to_multihead(
     tensor([[False, False,  True],
             [False, False, False]])
     """
+    key_len = query_len if key_len is None else key_len
     allowed = _dense(mask, query_len, key_len, batch, heads, device)
-    samples, of_keys_only = max(allowed.shape[0], batch), allowed.shape[2] == 1
-    allowed = allowed.expand(-1, -1, query_len, key_len or query_len)
+    samples, of_keys_only = max(allowed.shape[0], batch), allowed.shape[2] == 1 != query_len
+    allowed = allowed.expand(-1, -1, query_len, key_len)
     if allowed.shape[:2] == (1, 1) and not of_keys_only:  # the same everywhere: no batch axis is needed
         return {"key_padding_mask": None, "attn_mask": _unless_none(~allowed[0, 0])}
     keep = allowed.any(dim=(1, 2))  # (batch or 1, key)
@@ -286,23 +294,26 @@ def from_multihead(
     """
     masks = []
     if attn_mask is not None:
-        allowed = _not_blocked("attn_mask", attn_mask, "query, key", "batch * heads, query, key")
+        allowed = not_blocked("attn_mask", attn_mask, "query, key", "batch * heads, query, key")
         if is_causal and not torch.equal(allowed, torch.ones_like(allowed).tril()):
-            raise value_error("is_causal=True with the causal attn_mask", describe(attn_mask), _HINT)
-        if allowed.dim() == 3 and (heads is None or heads < 1 or allowed.shape[0] % heads):
+            raise value_error("is_causal=True with the causal attn_mask", named(attn_mask), _HINT)
+        heads = 0 if heads is None else count("heads", heads)
+        if allowed.dim() == 3 and (heads == 0 or allowed.shape[0] % heads):
             raise value_error(
                 "heads, and an attn_mask whose first axis is batch * heads",
-                f"heads={heads} and {describe(attn_mask)}",
+                f"heads={heads or None} and {named(attn_mask)}",
                 "a (batch, query, key) mask; repeat it for the heads of each sample: "
                 "mask.repeat_interleave(heads, dim=0)",
             )
         masks.append(
-            graph(allowed) if allowed.dim() == 2 else from_dense(allowed.reshape(-1, heads or 1, *allowed.shape[1:]))
+            graph(allowed)
+            if allowed.dim() == 2
+            else from_dense(allowed.reshape(-1 if heads == 0 else len(allowed) // heads, heads, *allowed.shape[1:]))
         )
     elif is_causal:
         raise value_error("is_causal=True with the causal attn_mask", "no attn_mask", _HINT)
     if key_padding_mask is not None:
-        keep = _not_blocked("key_padding_mask", key_padding_mask, "key", "batch, key")
+        keep = not_blocked("key_padding_mask", key_padding_mask, "key", "batch, key")
         masks.append(padding(keep if keep.dim() == 2 else keep[None]))
     return reduce(operator.and_, masks) if masks else everything()
 
@@ -416,13 +427,14 @@ def to_flex(
     >>> to_flex(causal(), 4)
     {'mask_mod': causal(), 'B': None, 'H': None, 'Q_LEN': 4, 'KV_LEN': 4}
     """
+    key_len = query_len if key_len is None else key_len
     shape = _dense(mask, query_len, key_len, batch, heads, None).shape
     return {
         "mask_mod": mask if isinstance(mask, Mask) else from_dense(mask),
         "B": max(shape[0], batch) if max(shape[0], batch) > 1 else None,
         "H": max(shape[1], heads) if max(shape[1], heads) > 1 else None,
         "Q_LEN": query_len,
-        "KV_LEN": key_len or query_len,
+        "KV_LEN": key_len,
     }
 
 
@@ -436,6 +448,8 @@ def from_flex(
     >>> from_flex(lambda b, h, q, kv: kv <= q).same_as(causal(), 3)
     True
     """
+    if hasattr(mask_mod, "mask_mod"):
+        raise type_error("a mask_mod, a function", type(mask_mod).__name__, "a BlockMask; its rule is its .mask_mod")
     return Mask(mask_mod, batch=B or 1, heads=H or 1, query_len=Q_LEN, key_len=KV_LEN)
 
 
@@ -464,14 +478,15 @@ def to_huggingface(
     >>> to_huggingface(padding(torch.tensor([[True, True, False]])), 3)
     tensor([[1, 1, 0]])
     """
+    key_len = query_len if key_len is None else key_len
     allowed = _dense(mask, query_len, key_len, batch, 1, device)
     if not bool((allowed == allowed[:, :1, :1]).all()):
         raise value_error(
             "a mask of keys, the same for every query and head, since the 2-D attention_mask is (batch, key)",
-            repr(mask) if isinstance(mask, Mask) else describe(mask),
+            repr(mask) if isinstance(mask, Mask) else named(mask),
             "a causal part, which a decoder model adds by itself; give the padding alone, or use to_huggingface_4d",
         )
-    return allowed[:, 0, 0].expand(max(allowed.shape[0], batch), key_len or query_len).long()
+    return allowed.all(dim=(1, 2)).expand(max(allowed.shape[0], batch), key_len).long()
 
 
 def to_huggingface_4d(
@@ -505,14 +520,14 @@ def to_huggingface_4d(
     return to_additive(mask, query_len, key_len, dtype=dtype, fill=lowest, **sizes)  # type: ignore[arg-type]
 
 
-def from_huggingface(attention_mask: Tensor) -> Mask:
+def from_huggingface(attention_mask: Any) -> Mask:
     """Read the ``attention_mask`` of a Hugging Face model.
 
     Parameters
     ----------
     attention_mask
-        (batch, key) of zeros and ones, 1 = real; or four axes of numbers to add. The
-        models check neither: 2-D numbers are cast to bool, which turns 0/-inf
+        (batch, key) of zeros and ones, 1 = real; or four axes of numbers to add; from
+        any framework. The models check neither: 2-D numbers are cast to bool, which turns 0/-inf
         upside down, and a 4-D bool mask is right under SDPA and added by eager attention.
 
     Raises
@@ -525,15 +540,16 @@ def from_huggingface(attention_mask: Tensor) -> Mask:
     >>> from_huggingface(torch.tensor([[1, 1, 0]]))
     padding(keep[1, 3])
     """
-    if isinstance(attention_mask, Tensor) and attention_mask.dim() == 4:
-        if _is_bool(attention_mask):
-            raise type_error(
-                "a 4-D attention_mask of numbers to add",
-                describe(attention_mask),
-                "a mask made for SDPA; eager attention would add it as zeros and ones. Use to_huggingface_4d",
-            )
-        return from_additive(attention_mask)
-    return padding(_ones("attention_mask", attention_mask, "batch, key"))
+    attention_mask = as_tensor("attention_mask", attention_mask, "batch, key", FOUR)
+    if attention_mask.dim() == 2:
+        return padding(ones("attention_mask", attention_mask))
+    if attention_mask.dtype == torch.bool:
+        raise type_error(
+            "a 4-D attention_mask of numbers to add",
+            named(attention_mask),
+            "a mask made for SDPA; eager attention would add it as zeros and ones. Use to_huggingface_4d",
+        )
+    return from_dense(numbers("attention_mask", attention_mask))
 
 
 # ---- Keras, JAX, Flax -------------------------------------------------------------------
@@ -562,7 +578,7 @@ def to_keras(
              [ True,  True]]])
     """
     allowed = to_flax(mask, query_len, key_len, batch=batch, heads=heads)
-    allowed = allowed.expand(max(allowed.shape[0], batch), -1, -1, -1)
+    allowed = allowed.expand(max(allowed.shape[0], batch), -1, -1, -1).contiguous()
     return allowed if allowed.shape[1] > 1 else allowed[:, 0]
 
 
@@ -586,7 +602,7 @@ def from_keras(attention_mask: Any) -> Mask:
     >>> from_keras(torch.ones(1, 3, 3).tril()).same_as(causal(), 3)
     True
     """
-    allowed = _ones("attention_mask", attention_mask, "batch, query, key", _FOUR)
+    allowed = ones("attention_mask", attention_mask, "batch, query, key", FOUR)
     return from_dense(allowed if allowed.dim() == 4 else allowed[:, None])
 
 
@@ -612,7 +628,7 @@ def to_flax(
     torch.Size([1, 1, 4, 4])
     """
     key_len = query_len if key_len is None else key_len
-    return _dense(mask, query_len, key_len, batch, heads, None).expand(-1, -1, query_len, key_len)
+    return _dense(mask, query_len, key_len, batch, heads, None).expand(-1, -1, query_len, key_len).contiguous()
 
 
 def from_flax(mask: Any) -> Mask:
@@ -625,7 +641,7 @@ def from_flax(mask: Any) -> Mask:
     >>> from_flax(torch.ones(1, 1, 3, 3).tril()).same_as(causal(), 3)
     True
     """
-    return from_dense(_ones("mask", mask, _FOUR))
+    return from_dense(ones("mask", mask, FOUR))
 
 
 # ---- xFormers and FlashAttention: GPU libraries, written from their documentation ----------
@@ -680,7 +696,9 @@ def from_xformers(attn_bias: Float[Tensor, "batch heads query key"]) -> Mask:
     return from_additive(attn_bias)
 
 
-def to_flash(mask: AnyMask, query_len: int, key_len: int | None = None, *, batch: int = 1) -> Varlen:
+def to_flash(
+    mask: AnyMask, query_len: int, key_len: int | None = None, *, batch: int = 1, device: Device = None
+) -> Varlen:
     """Write a mask as FlashAttention's cumulative lengths, where it is of that kind.
 
     That kind: each query sees one run of keys, the whole of its sequence or, in a causal
@@ -709,14 +727,14 @@ def to_flash(mask: AnyMask, query_len: int, key_len: int | None = None, *, batch
     Dao, "FlashAttention-2" (2023); alignment as of flash-attn 2.1.
     """
     key_len = query_len if key_len is None else key_len
-    allowed = _dense(mask, query_len, key_len, batch, 1, None)
+    allowed = _dense(mask, query_len, key_len, batch, 1, device)
     allowed = allowed.expand(max(allowed.shape[0], batch), -1, query_len, key_len)
     packed = pack(allowed[:, 0]) if bool((allowed == allowed[:, :1]).all()) else None
     if packed is not None:
         return packed
     raise value_error(
         "sequences one after the other in each sample, each seen whole or causally",
-        repr(mask) if isinstance(mask, Mask) else describe(mask),
+        repr(mask) if isinstance(mask, Mask) else named(mask),
         "a mask that cumulative lengths cannot hold: a window, a prefix, a graph, or padded queries behind a causal "
         "mask; those are left out if you write causal() & padding(keep) & padding(keep).T",
     )
@@ -724,6 +742,11 @@ def to_flash(mask: AnyMask, query_len: int, key_len: int | None = None, *, batch
 
 def from_flash(packed: Varlen, query_len: int, key_len: int | None = None, *, batch: int = 1) -> Mask:
     """Read a packed batch: who sees whom in the (batch, length) tensors that it was taken from.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Fields that do not fit each other, or a sequence that runs over the end of a sample.
 
     Examples
     --------
@@ -746,72 +769,6 @@ def _dense(mask: Any, query_len: int, key_len: int | None, batch: int, heads: in
     return rule.dense(query_len, key_len, batch=batch, heads=heads, device=mask.device if device is None else device)
 
 
-def _is_bool(mask: Any) -> bool:
-    return isinstance(mask, Tensor) and mask.dtype == torch.bool
-
-
 def _unless_none(blocked: Tensor) -> Tensor | None:
     """Return what is blocked, or None where nothing is."""
     return blocked if bool(blocked.any()) else None
-
-
-_READINGS = {
-    2: "two readings fit, (batch, key) and (query, key); say which: mask[:, None, None] or mask[None, None]",
-    3: "two readings fit, (batch, query, key) and (head, query, key); say which: mask[:, None] or mask[None]",
-}
-
-
-def _tensor(name: str, mask: Any, axes: tuple[str, ...]) -> Tensor:
-    """Return a mask from any framework as a tensor with such axes."""
-    if isinstance(mask, Mask):
-        raise type_error(
-            f"{name} to be a tensor", repr(mask), "a Mask, which needs no reading; a to_ function writes it"
-        )
-    mask = mask if isinstance(mask, Tensor) else torch.as_tensor(mask)
-    if mask.dim() not in [text.count(",") + 1 for text in axes]:
-        cause = _READINGS.get(mask.dim(), "an axis was lost or added on the way")
-        raise value_error(f"{name} of shape ({') or ('.join(axes)})", describe(mask), cause)
-    return mask
-
-
-def _numbers(name: str, additive: Any, *axes: str) -> Tensor:
-    """Return where numbers that are added allow: True = may attend."""
-    additive = _tensor(name, additive, axes)
-    expected = f"{name} of floats to add: 0 = may attend, minus infinity or at most {BLOCKS:.0f} = blocked"
-    if not additive.is_floating_point():
-        raise type_error(
-            expected, describe(additive), "a bool mask, or zeros and ones, where numbers to add were meant"
-        )
-    allowed = additive == 0
-    odd = additive[~allowed & ~(additive <= BLOCKS)]
-    if odd.numel():
-        cause = "zeros and ones, which would be added and block nothing; read mask.bool() or ~mask.bool()"
-        if not bool((odd == 1).all()):
-            cause = "a bias such as ALiBi, or scores: more than a yes or no for each pair"
-        raise value_error(expected, f"{odd[0].item():g} in {describe(additive)}", cause)
-    return allowed
-
-
-def _not_blocked(name: str, mask: Any, *axes: str) -> Tensor:
-    """Return where a mask of nn.MultiheadAttention allows: bool and True = blocked, or numbers to add."""
-    return ~_tensor(name, mask, axes) if _is_bool(mask) else _numbers(name, mask, *axes)
-
-
-def _ones(name: str, mask: Any, *axes: str) -> Tensor:
-    """Return where a mask of bools, or of zeros and ones, allows: True or 1 = may attend."""
-    mask = _tensor(name, mask, axes)
-    expected = f"{name} of bools or of zeros and ones, 1 = may attend"
-    if mask.dtype == torch.bool:
-        return mask
-    if not bool(((mask == 0) | (mask == 1)).all()):
-        cause = "token ids; compare them with the pad id: ids != pad_id"
-        if bool((mask < 0).any()):
-            cause = "numbers to add to the scores; cast to bool, minus infinity would become True and 0 False"
-        raise value_error(expected, f"{mask[(mask != 0) & (mask != 1)][0].item():g} in {describe(mask)}", cause)
-    if mask.is_floating_point() and mask.numel() and not bool(mask.any()):
-        raise value_error(
-            expected,
-            f"zeros only in {describe(mask)}",
-            "a mask to add that blocks nothing, which would block everything",
-        )
-    return mask == 1

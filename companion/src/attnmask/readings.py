@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from attnmask import conventions
+from attnmask._check import count, not_a_mask_cause, type_error
 from attnmask._check import describe as named
-from attnmask._check import not_a_mask_cause, type_error
+from attnmask._entries import BLOCKS, as_tensor
 from attnmask.masks import Mask, causal, documents, from_dense, graph, padding
 
 _NAMES = {
@@ -33,7 +34,8 @@ class Reading:
     axes
         What its axes are.
     call
-        The line that turns it into a `Mask`, where ``mask`` is the tensor.
+        The line that turns it into a `Mask`, where ``mask`` is the tensor; `causal`,
+        `padding` and others come from `attnmask`, ``from_…`` from `attnmask.conventions`.
     mask
         The `Mask` which that line gives.
     says
@@ -44,7 +46,7 @@ class Reading:
     >>> blocked = torch.tensor([False, True])
     >>> print(describe(blocked).readings[1])
     True = blocked, axes (key,): from_multihead(key_padding_mask=mask)
-         1 of 2 pairs allowed
+         1 of 2 keys allowed
     """
 
     meaning: str
@@ -129,16 +131,21 @@ def describe(
     if isinstance(tensor, Mask) or callable(tensor):
         cause = "its meaning is known: a Mask is True where a query may look; a mask_mod is read by from_flex"
         raise type_error("a tensor", named(tensor) if callable(tensor) else repr(tensor), cause)
-    tensor = tensor if isinstance(tensor, Tensor) else torch.as_tensor(tensor)
+    name = named(tensor) if isinstance(tensor, Tensor) else "mask = torch.as_tensor(mask), "
+    tensor = as_tensor("the mask", tensor)
+    name = name if name == named(tensor) else name + named(tensor)
     sizes = {"batch": batch, "heads": heads, "query_len": query_len, "key_len": key_len}
+    sizes = {axis: count(axis, size) for axis, size in sizes.items() if size is not None}
+    if tensor.dim() == 3 and batch and heads is None:
+        heads = tensor.shape[0] // batch
     readings = []
     for meaning, axes, call in _candidates(tensor, heads):
         mask = eval(call, _NAMES | {"mask": tensor})  # the very text that the reader gets, so that it cannot lie
-        if all(size is None or mask.fits(axis, size) for axis, size in sizes.items()):
+        if all(mask.fits(axis, size) for axis, size in sizes.items()):
             readings.append((_unlikely(mask), Reading(meaning, axes, call, mask, _says(mask))))
     readings.sort(key=lambda each: each[0])
     why_none = "Its sizes are not those given" if any(_candidates(tensor, heads)) else _why_none(tensor)
-    return Description(named(tensor), tuple(reading for _, reading in readings), why_none)
+    return Description(name, tuple(reading for _, reading in readings), why_none)
 
 
 def _candidates(tensor: Tensor, heads: int | None) -> Iterator[tuple[str, str, str]]:
@@ -155,15 +162,16 @@ def _candidates(tensor: Tensor, heads: int | None) -> Iterator[tuple[str, str, s
             yield f"{entry} = may attend", axes, call.format(keep)
         for axes, call in _blocking(tensor, heads):
             yield f"{entry} = blocked", axes, call.format(keep)
-    if tensor.is_floating_point() and bool(((tensor == 0) | (tensor <= conventions.BLOCKS)).all()):
+    if tensor.is_floating_point() and bool(((tensor == 0) | (tensor <= BLOCKS)).all()):
         for axes, call in _blocking(tensor, heads):
             yield "added to the scores", axes, call.replace("from_dense(~{}", "from_additive({}").format("mask")
 
 
+_LARGE = 2**25  # pairs: more take seconds to look at
 _ALLOWING = {
     1: {"(key,)": "padding({}[None])"},
     2: {"(batch, key)": "padding({})", "(query, key)": "graph({})"},
-    3: {"(batch, query, key)": "graph({})", "(head, query, key)": "from_dense({}[None])"},
+    3: {"(batch, query, key)": "from_keras({})", "(head, query, key)": "from_dense({}[None])"},
     4: {"(batch, head, query, key)": "from_dense({})"},
 }
 _BLOCKING = {
@@ -178,42 +186,51 @@ def _blocking(tensor: Tensor, heads: int | None) -> Iterator[tuple[str, str]]:
     if tensor.dim() != 3:
         yield from _BLOCKING.get(tensor.dim(), {}).items()
         return
-    for each in sorted({1, tensor.shape[0]} if heads is None else {heads}):
+    for each in range(1, tensor.shape[0] + 1) if heads is None else [heads]:
         if each and tensor.shape[0] % each == 0:
             yield f"(batch * heads, query, key) of {each} heads", f"from_multihead(attn_mask={{}}, heads={each})"
 
 
 def _is_cumulative(tensor: Tensor) -> bool:
-    whole = not (tensor.is_floating_point() or tensor.dtype == torch.bool)
-    return whole and tensor.dim() == 1 and len(tensor) > 1 and int(tensor[0]) == 0 and bool((tensor.diff() > 0).all())
+    """Say whether these are integers that rise from 0, as cu_seqlens do; a sequence may be empty."""
+    if tensor.dtype not in (torch.int32, torch.int64) or tensor.dim() != 1 or len(tensor) < 2:
+        return False
+    return int(tensor[0]) == 0 < int(tensor[-1]) and bool((tensor.diff() >= 0).all())
 
 
-def _facts(mask: Mask) -> tuple[Tensor, Tensor | None]:
-    """Return the mask written out as far as it is known, and its diagonal where that has a meaning."""
-    allowed = mask.dense(mask.query_len or 1, mask.key_len or 1)
+def _facts(mask: Mask) -> tuple[Tensor, Tensor | None] | None:
+    """Return the mask written out, and its diagonal where that has a meaning; None if it is too large."""
+    query_len, key_len = (1 if size is None else size for size in (mask.query_len, mask.key_len))
+    if query_len * key_len > _LARGE:
+        return None
+    allowed = mask.dense(query_len, key_len)
     square = mask.query_len is not None and mask.query_len == mask.key_len
     return allowed, allowed.diagonal(dim1=-2, dim2=-1) if square else None
 
 
 def _unlikely(mask: Mask) -> tuple[bool, bool]:
     """Return what speaks against a reading; the less, the further up it comes."""
-    allowed, own = _facts(mask)
+    if (facts := _facts(mask)) is None:
+        return False, False
+    allowed, own = facts
     return not bool(allowed.any(dim=-1).all()), own is not None and not bool(own.all())
 
 
 def _says(mask: Mask) -> str:
     """Return what the mask allows, in words."""
-    allowed, own = _facts(mask)
-    facts = [f"{int(allowed.sum())} of {allowed.numel()} pairs allowed"]
+    if (found := _facts(mask)) is None:
+        return "too many pairs to look at each"
+    allowed, own = found
+    if not allowed.numel():
+        return "no pairs at all"
+    facts = [f"{int(allowed.sum())} of {allowed.numel()} {'keys' if mask.query_len is None else 'pairs'} allowed"]
     empty = ~allowed.any(dim=-1)
     if empty.any():
         facts.append(f"{int(empty.sum())} of {empty.numel()} rows {'is' if empty.sum() == 1 else 'are'} empty")
     if own is not None:
-        facts.append(
-            {1.0: "every query sees itself", 0.0: "no query sees itself"}.get(
-                float(own.double().mean()), "some queries do not see themselves"
-            )
-        )
+        share = float(own.double().mean())
+        sees = {1.0: "every query sees itself", 0.0: "no query sees itself"}
+        facts.append(sees.get(share, "some queries do not see themselves"))
         if not bool(allowed.triu(1).any()):
             facts.append("no query sees a later key")
     return "; ".join(facts)
