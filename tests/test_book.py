@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import attnmask
+from attnmask import conventions
+from attnmask.conventions import as_markdown
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*/*.ipynb"))
 # Every cell whose run is not compared as usual, by the tag that says so. A cell that nbval skips would be named here.
@@ -36,7 +40,8 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 def test_every_notebook_is_in_the_table_of_contents_and_the_other_way_round():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert listed == [str(path.relative_to(ROOT).with_suffix("")) for path in NOTEBOOKS]
+    pages = NOTEBOOKS + sorted((ROOT / "book" / "reference").glob("*.md"))
+    assert listed == [str(path.relative_to(ROOT).with_suffix("")) for path in pages]
 
 
 @every_notebook
@@ -149,3 +154,17 @@ def test_the_landing_page_names_every_chapter_and_describes_its_picture():
         title = "".join(cells(path)[0]["source"]).splitlines()[0].removeprefix("# ")
         assert f"[{path.stem[:2]} {title}]({path.relative_to(ROOT / 'book')})" in landing
     assert landing.count("```{figure}") == len(re.findall(r"^:alt: .{60,}$", landing, flags=re.MULTILINE)) > 0
+
+
+def test_the_cheat_sheet_shows_the_table_of_conventions_as_it_is():
+    sheet = (ROOT / "book" / "reference" / "cheat-sheet.md").read_text(encoding="utf-8")
+    assert as_markdown(["library", "call", "argument", "meaning", "shape", "write"]) in sheet
+
+
+def test_the_cheat_sheet_names_functions_that_there_are():
+    sheet = (ROOT / "book" / "reference" / "cheat-sheet.md").read_text(encoding="utf-8")
+    symptoms = sheet.split("## What every library means")[0]
+    called = set(re.findall(r"`(\w+)\(", symptoms))
+    assert len(called) >= 8
+    assert all(hasattr(attnmask, name) or hasattr(conventions, name) for name in called)
+    assert all(hasattr(conventions, row.write) for row in conventions.LIBRARIES if row.write != "mask.dense")
