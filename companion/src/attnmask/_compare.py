@@ -78,15 +78,13 @@ def recorded(
         handle.remove()
 
 
-def first_moved(before: Records, after: Records) -> list[tuple[str, Tensor]]:
-    """Return the modules with the rows (batch, position) that differ, in the order in which they finish."""
-    found = []
+def first_moved(before: Records, after: Records) -> Iterator[tuple[str, Tensor]]:
+    """Yield the modules whose rows differ with these rows (batch, position), in the order in which they finish."""
     for key in before:
-        if key in after and before[key].shape == after[key].shape:
+        if key in after and before[key].shape == after[key].shape and not torch.equal(before[key], after[key]):
             size, turned = gaps([before[key]], [after[key]])
             scale = float(before[key].abs().nan_to_num().max()) if before[key].dtype == torch.float64 else 0.0
-            found.append((key[0], turned | (size > _ROUNDING * scale)))
-    return found
+            yield key[0], turned | (size > _ROUNDING * scale)
 
 
 def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axis: int) -> Tensor | None:

@@ -55,6 +55,7 @@ class Way:
         self.scene, self.trial, self.mode, self.grad, self.start = scene, trial, mode, grad, start
         self.label = way_label(mode, grad)
         self.records: Records = {}
+        self.base_records: dict[bool, Records] = {}  # by whether gradients are recorded
         self.recording = False
         self.base = self.run({})
         self.judged = scene.judged & ~torch.stack([anywhere(each.isnan()) for each in self.base]).any(0)
@@ -99,8 +100,9 @@ class Way:
             for name, size in small.items():
                 self.scene.suspects[name].add(size > 0, size, f"gradient: {why}")
             for change, fresh, size in pending:
-                large = size > 1e3 * torch.finfo(self.base[0].dtype).eps * self._scale(change)  # no rounding is
-                for flip in self._pinned(change, fresh, torch.zeros(fresh.shape)):
+                after = self.run(change.made(self.trial))
+                large = size > 1e3 * torch.finfo(self.base[0].dtype).eps * _scale(after)  # no rounding is
+                for flip in self._pinned(change, after, fresh, torch.zeros(fresh.shape)):
                     doubt = self._doubt(change.name, flip.cell)
                     if doubt or not bool((large & flip.moved).any()):
                         self._note(self.scene.suspects[change.name], flip, f"changed inputs: {why}{doubt}")
@@ -215,7 +217,7 @@ class Way:
         finite = torch.stack([~anywhere(~each.isfinite()) for each in after]).all(0)
         turned = turned & (loud & finite).any(-1)[:, None]
         most = torch.full(turned.shape, torch.finfo(torch.float64).max, dtype=torch.float64)
-        for flip in self._pinned(change, turned, most):
+        for flip in self._pinned(change, after, turned, most):
             self._note(self.scene.nan[change.name], flip, self._by_change)
 
     def _calls(self, notes: dict[str, None]) -> None:
@@ -226,7 +228,7 @@ class Way:
             size, _ = gaps(*(self.run({}, before=given) for given in earlier))
             moved = (size > 0) & self.judged
             if bool(moved.any()):
-                first = first_moved(*(self._traced({}, given) for given in earlier))
+                first = list(first_moved(*(self._traced({}, given) for given in earlier)))
                 for at in moved.nonzero().tolist():
                     module = next((name for name, rows in first if bool(rows[tuple(at)])), "")
                     self.scene.calls[at[0], at[1]] = (f"two calls: {self.label}", float(size[tuple(at)]), module)
@@ -277,8 +279,9 @@ class Way:
             if not bool(fresh.any()):
                 continue
             given, floor = change.made(self.trial), torch.where(fresh, _ROUNDING * size, torch.inf)
-            real = fresh & (gaps(self.base, self.run(given))[0] > floor)
-            tiny = real & (size < (1e-9 if native else 1e-5) * self._scale(change))
+            after = self.run(given)
+            real = fresh & (gaps(self.base, after)[0] > floor)
+            tiny = real & (size < (1e-9 if native else 1e-5) * _scale(after))
             if bool(tiny.any()) and not native:  # perhaps the model itself goes back to float32
                 exact = gaps(self._under(InFloat64(), {}), self._under(InFloat64(), given))[0]
                 real &= ~tiny | (exact > floor)
@@ -286,7 +289,7 @@ class Way:
             by_chance = torch.zeros_like(real)
             if self.mode == "train" and bool(real.any()):
                 by_chance = real & ~(gaps(self._undropped({}), self._undropped(given))[0] > floor)
-            for flip in self._pinned(change, real, floor):
+            for flip in self._pinned(change, after, real, floor):
                 doubt = self._doubt(change.name, flip.cell)
                 if bool((flip.moved & by_chance).any()):
                     doubt = "; only while there is dropout, whose chances may have moved"
@@ -297,11 +300,6 @@ class Way:
                 pairs = torch.zeros(kind[change.name].size.shape[:3], dtype=torch.bool)
                 pairs[..., flip.cell[0]] = flip.moved
                 self._blame(change.name, flip.cell[1], pairs, flip.before, flip.after)
-
-    def _scale(self, change: Change) -> float:
-        """Return the largest number among the outputs for a change: rounding is a share of it."""
-        numbers = [each[each.isfinite()].abs() for each in self.run(change.made(self.trial))]
-        return max(float(each.max()) if each.numel() else 0.0 for each in numbers)
 
     def _doubt(self, name: str, cell: tuple[int, int]) -> str:
         """Say why a change of padding need be no leak: the model may make its mask from what is in it."""
@@ -328,11 +326,11 @@ class Way:
             for (part, name), value in zip(places, before, strict=True):
                 vars(part)[name] = value
 
-    def _pinned(self, change: Change, fresh: Tensor, floor: Tensor) -> Iterator["Flip"]:
+    def _pinned(self, change: Change, after: list[Tensor], fresh: Tensor, floor: Tensor) -> Iterator["Flip"]:
         """Find single cells that move these outputs by more than ``floor`` while nothing else changes.
 
-        The cells are changed one after the other. Between some step and the next the
-        output moves: bisection finds one.
+        ``after`` is what the change as a whole gives. The cells are changed one after the
+        other. Between some step and the next the output moves: bisection finds one.
         """
         cells = change.cells.nonzero().tolist()
         left = fresh.clone()
@@ -342,7 +340,7 @@ class Way:
             at = tuple(left.nonzero()[0].tolist())
             below, above = 0, len(cells)
             given: dict[int, dict[str, Tensor]] = {0: {}, above: change.made(self.trial)}
-            outputs = {0: self.base, above: self.run(given[above])}
+            outputs = {0: self.base, above: after}
             while above - below > 1:
                 middle = (below + above) // 2
                 some = torch.zeros_like(change.cells)
@@ -406,23 +404,37 @@ class Way:
                     for sample, output, source in (pairs & rows[..., None]).nonzero().tolist():
                         self.scene.modules[name, sample, output, source, position] = module
                     pairs = pairs & ~rows[..., None]
+                    if not bool(pairs.any()):
+                        break
         return pairs
 
     def _traced(self, given: Mapping[str, Tensor], before: Any = None) -> Records:
-        """Run and record what each module gives, in the order in which they finish."""
+        """Run and record what each module gives, in the order in which they finish; the unchanged inputs once."""
+        unchanged = not given and before is None
+        if unchanged and self.recording in self.base_records:
+            return self.base_records[self.recording]
         batch, outputs = self.judged.shape
         named = recorded(self.trial.model, self.start.modules, batch, outputs, self.trial.output_axis)
         with named as self.records:
             self.run(given, before)
         for name, _ in self.records:
             self.scene.order.setdefault(name, len(self.scene.order))
-        return self.records
+        records, self.records = self.records, {}
+        if unchanged:
+            self.base_records[self.recording] = records
+        return records
 
 
 def way_label(mode: str, grad: bool) -> str:
     """Name a way to run: models are mostly evaluated without gradients and trained with them."""
     unusual = {("eval", True): ", recording gradients", ("train", False): ", without gradients"}
     return mode + unusual.get((mode, grad), "")
+
+
+def _scale(outputs: list[Tensor]) -> float:
+    """Return the largest number among the outputs: rounding is a share of it."""
+    numbers = [each[each.isfinite()].abs() for each in outputs]
+    return max(float(each.max()) if each.numel() else 0.0 for each in numbers)
 
 
 def _drops(part: nn.Module, name: str) -> bool:

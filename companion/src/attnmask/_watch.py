@@ -183,13 +183,16 @@ class AsItWas:
     def add(self, module: nn.Module, _: Any = None) -> None:
         """Remember a module and its parts."""
         if module not in self.modules:
-            for part in module.modules():
-                self.modules[part] = dict(vars(part))
+            parts = [part for part in module.modules() if part not in self.modules]
+            self.modules.update((part, dict(vars(part))) for part in parts)  # all of them first: none is entered twice
+            for part in parts:
                 self._remember(vars(part).values())
             self._remember(chain(module.parameters(), module.buffers()))
 
     def _remember(self, values: Any) -> None:
         for value in values:
+            if value is None or isinstance(value, _CONSTANTS):
+                continue
             if isinstance(value, Tensor) and _plain(value) and id(value) not in self.tensors:
                 grad = value.grad if value.is_leaf else None
                 version = -1 if value.is_inference() else value._version
@@ -199,13 +202,15 @@ class AsItWas:
                 self._remember([grad])
             elif isinstance(value, nn.Module):
                 self.add(value)
-            elif isinstance(value, torch.Generator):
-                self.generators.append((value.set_state, value.get_state()))
             elif isinstance(value, tuple):
                 self._remember(value)
-            elif isinstance(value, dict | list | set | deque) and id(value) not in self.containers:
-                self.containers[id(value)] = value, value.copy() if type(value) in _CONTAINERS else copy.copy(value)
-                self._remember(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, _CONTAINERS):
+                if id(value) not in self.containers:
+                    self.containers[id(value)] = value, value.copy() if type(value) in _CONTAINERS else copy.copy(value)
+                    if value:
+                        self._remember(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, torch.Generator):
+                self.generators.append((value.set_state, value.get_state()))
 
     def __enter__(self) -> "AsItWas":
         compiles = "torch._dynamo" in sys.modules  # takes seconds to load; nothing is compiled without it
@@ -243,6 +248,7 @@ class AsItWas:
             put_back(state)
 
 
+_CONSTANTS = (bool, int, float, str)  # most attributes are, or None: passed over first, since all else takes longer
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)  # others may refuse to be written into
 
 
