@@ -254,8 +254,8 @@ _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)  # others may r
 
 def _alike(one: Any, other: Any) -> bool:
     """Say whether two containers hold the same things, in the same order."""
-    parts = [chain(each, each.values()) if isinstance(each, dict) else each for each in (one, other)]
-    return len(one) == len(other) and all(map(operator.is_, *parts))
+    alike = len(one) == len(other) and all(map(operator.is_, one, other))
+    return alike and (not isinstance(one, dict) or all(map(operator.is_, one.values(), other.values())))
 
 
 def _plain(tensor: Tensor) -> bool:
