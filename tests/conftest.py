@@ -2,6 +2,7 @@
 
 import os
 
+import jaxtyping
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
@@ -31,3 +32,9 @@ def _no_figure_left_open():
 def as_installed(monkeypatch):
     """Run without the test suite's run-time shape checks: bad input meets our own sentence, as a reader's would."""
     monkeypatch.setattr(config, "jaxtyping_disable", True)
+    checked = jaxtyping.jaxtyped  # disabled or not, it compiles checks for a function each time that it is made
+
+    def once_only(**options):
+        return lambda made: made if "<locals>" in made.__qualname__ else checked(**options)(made)
+
+    monkeypatch.setattr(jaxtyping, "jaxtyped", once_only)
