@@ -223,7 +223,7 @@ AUDITED = {
 
 
 @every_attention
-@pytest.mark.parametrize("name", AUDITED)
+@pytest.mark.parametrize("name", [name for name in AUDITED if name != "t5 source"])  # as it is, the same as "t5"
 def test_audit_passes_a_model_as_it_is(name, attention):
     make, inputs, allowed, _ = AUDITED[name]
     report = audit(make(attention), inputs, allowed)
