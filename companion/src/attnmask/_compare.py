@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,16 @@ from attnmask._check import value_error
 Records = dict[tuple[str, int], Tensor]  # a module's name and which of its calls: (batch, position, feature)
 _CHANNELS_FIRST = {f"torch.nn.modules.{kind}" for kind in ("conv", "batchnorm", "instancenorm", "pooling", "padding")}
 _ROUNDING = 1e-11  # of the largest number that a module gives, in float64
+
+
+class Flip(NamedTuple):
+    """One cell (sample, input), and the outputs that moved when it alone changed, between two inputs."""
+
+    cell: tuple[int, int]
+    moved: Tensor
+    size: Tensor
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
 
 
 def moved_at(before: list[Tensor], after: list[Tensor]) -> Tensor:
@@ -43,6 +53,12 @@ def gaps(before: list[Tensor], after: list[Tensor]) -> tuple[Tensor, Tensor]:
         far.append((gap.flatten(2).amax(-1) if gap.dim() > 2 else gap).cpu())
         turned.append(anywhere(one.isnan() ^ other.isnan()))
     return torch.stack(far).amax(0), torch.stack(turned).any(0)
+
+
+def largest(outputs: list[Tensor]) -> float:
+    """Return the largest number among the outputs: rounding is a share of it."""
+    numbers = [each[each.isfinite()].abs() for each in outputs]
+    return max(float(each.max()) if each.numel() else 0.0 for each in numbers)
 
 
 def anywhere(cells: Tensor) -> Tensor:

@@ -5,15 +5,15 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from attnmask._check import value_error
-from attnmask._compare import Records, anywhere, first_moved, gaps, moved_at, recorded
+from attnmask._compare import Flip, Records, anywhere, first_moved, gaps, largest, moved_at, recorded
 from attnmask._scene import Pairs, Scene
 from attnmask._trial import Trial, in_brief, seeded
-from attnmask._watch import AsItWas, InFloat64, WithoutDropout, copy_of
+from attnmask._watch import AsItWas, InFloat64, WithoutDropout, copy_of, drops
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
 _ROUNDING = 1e-5
@@ -36,16 +36,6 @@ class Change(NamedTuple):
         values = trial.front(self.name, self.values.to(changed.dtype))
         trial.front(self.name, changed)[self.cells] = values[self.cells]
         return {self.name: changed}
-
-
-class Flip(NamedTuple):
-    """One cell (sample, input), and the outputs that moved when it alone changed, between two inputs."""
-
-    cell: tuple[int, int]
-    moved: Tensor
-    size: Tensor
-    before: dict[str, Tensor]
-    after: dict[str, Tensor]
 
 
 class Way:
@@ -101,7 +91,7 @@ class Way:
                 self.scene.suspects[name].add(size > 0, size, f"gradient: {why}")
             for change, fresh, size in pending:
                 after = self.run(change.made(self.trial))
-                large = size > 1e3 * torch.finfo(self.base[0].dtype).eps * _scale(after)  # no rounding is
+                large = size > 1e3 * torch.finfo(self.base[0].dtype).eps * largest(after)  # no rounding is
                 for flip in self._pinned(change, after, fresh, torch.zeros(fresh.shape)):
                     doubt = self._doubt(change.name, flip.cell)
                     if doubt or not bool((large & flip.moved).any()):
@@ -281,7 +271,7 @@ class Way:
             given, floor = change.made(self.trial), torch.where(fresh, _ROUNDING * size, torch.inf)
             after = self.run(given)
             real = fresh & (gaps(self.base, after)[0] > floor)
-            tiny = real & (size < (1e-9 if native else 1e-5) * _scale(after))
+            tiny = real & (size < (1e-9 if native else 1e-5) * largest(after))
             if bool(tiny.any()) and not native:  # perhaps the model itself goes back to float32
                 exact = gaps(self._under(InFloat64(), {}), self._under(InFloat64(), given))[0]
                 real &= ~tiny | (exact > floor)
@@ -316,7 +306,7 @@ class Way:
 
     def _undropped(self, given: dict[str, Tensor]) -> list[Tensor]:
         """Run while nothing is dropped."""
-        places = [(part, name) for part in self.start.modules for name in vars(part) if _drops(part, name)]
+        places = [(part, name) for part in self.start.modules for name in vars(part) if drops(part, name)]
         before = [vars(part)[name] for part, name in places]
         try:
             for part, name in places:
@@ -326,7 +316,7 @@ class Way:
             for (part, name), value in zip(places, before, strict=True):
                 vars(part)[name] = value
 
-    def _pinned(self, change: Change, after: list[Tensor], fresh: Tensor, floor: Tensor) -> Iterator["Flip"]:
+    def _pinned(self, change: Change, after: list[Tensor], fresh: Tensor, floor: Tensor) -> Iterator[Flip]:
         """Find single cells that move these outputs by more than ``floor`` while nothing else changes.
 
         ``after`` is what the change as a whole gives. The cells are changed one after the
@@ -358,7 +348,7 @@ class Way:
             left &= ~moved
 
     @staticmethod
-    def _note(kind: Pairs, flip: "Flip", label: str) -> None:
+    def _note(kind: Pairs, flip: Flip, label: str) -> None:
         pairs = torch.zeros_like(kind.size, dtype=torch.bool)
         pairs[:, :, flip.cell[0], flip.cell[1]] = flip.moved
         kind.add(pairs, flip.size[..., None, None].expand(pairs.shape), label)
@@ -429,15 +419,3 @@ def way_label(mode: str, grad: bool) -> str:
     """Name a way to run: models are mostly evaluated without gradients and trained with them."""
     unusual = {("eval", True): ", recording gradients", ("train", False): ", without gradients"}
     return mode + unusual.get((mode, grad), "")
-
-
-def _scale(outputs: list[Tensor]) -> float:
-    """Return the largest number among the outputs: rounding is a share of it."""
-    numbers = [each[each.isfinite()].abs() for each in outputs]
-    return max(float(each.max()) if each.numel() else 0.0 for each in numbers)
-
-
-def _drops(part: nn.Module, name: str) -> bool:
-    """Say whether an attribute is a chance of dropout."""
-    value = vars(part)[name]
-    return isinstance(value, float) and value > 0 and "drop" in name

@@ -106,6 +106,12 @@ class WithoutDropout(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+def drops(part: nn.Module, name: str) -> bool:
+    """Say whether an attribute is a chance of dropout."""
+    value = vars(part)[name]
+    return isinstance(value, float) and value > 0 and "drop" in name
+
+
 class Saved:
     """Counts the bytes that a forward pass saves for its backward pass: each storage once, the model's own not."""
 
