@@ -71,7 +71,7 @@ def _config(attention: str) -> LlamaConfig:
     return LlamaConfig(num_hidden_layers=1, attn_implementation=attention)
 
 
-def hugging_face_2d(query: Tensor, key: Tensor, value: Tensor, mask: Mask, attention: str = "eager") -> Tensor:
+def hugging_face_2d(query: Tensor, key: Tensor, value: Tensor, mask: Mask, attention: str = "sdpa") -> Tensor:
     """The padding mask, as Hugging Face's own builder for an encoder expands it."""
     two_axes = conventions.to_huggingface(mask, query.shape[2], key.shape[2], batch=query.shape[0])
     states = torch.empty(query.shape[0], query.shape[2], 1)  # its sizes and dtype are asked for
@@ -85,7 +85,7 @@ def hugging_face_4d(query: Tensor, key: Tensor, value: Tensor, mask: Mask, atten
     return _hugging_face(query, key, value, four_axes, attention)
 
 
-def hugging_face_causal(query: Tensor, key: Tensor, value: Tensor, mask: Mask, attention: str = "eager") -> Tensor:
+def hugging_face_causal(query: Tensor, key: Tensor, value: Tensor, mask: Mask, attention: str = "sdpa") -> Tensor:
     """The mask joined to the builder's own causal one, behind a cache where there are more keys than queries."""
     batch, heads, query_len, d = query.shape
     cache = DynamicCache(config=_config(attention))
@@ -98,19 +98,23 @@ def hugging_face_causal(query: Tensor, key: Tensor, value: Tensor, mask: Mask, a
     return _hugging_face(query, key, value, four_axes, attention)
 
 
-def keras_layer(query: Tensor, key: Tensor, value: Tensor, mask: Mask, scores: bool = False) -> Tensor:
+def keras_layer(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, scores: bool = False, dropout: float = 0.0
+) -> Tensor:
     """A Keras layer whose projections change nothing."""
     heads, d = query.shape[1], query.shape[3]
     merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, key, value)]
-    layer = identity_layer(heads, d, merged)
+    layer = identity_layer(heads, d, merged, dropout)
     attention_mask = conventions.to_keras(mask, **sizes(query, key)).numpy()
     output = layer(merged[0], merged[2], merged[1], attention_mask=attention_mask, return_attention_scores=scores)
     output = keras.ops.convert_to_numpy(output[0] if scores else output)
     return torch.tensor(output).unflatten(2, (heads, d)).transpose(1, 2)
 
 
-def identity_layer(heads: int, d: int, merged: list[np.ndarray]) -> keras.layers.MultiHeadAttention:
-    layer = keras.layers.MultiHeadAttention(heads, d, use_bias=False)
+def identity_layer(
+    heads: int, d: int, merged: list[np.ndarray], dropout: float = 0.0
+) -> keras.layers.MultiHeadAttention:
+    layer = keras.layers.MultiHeadAttention(heads, d, use_bias=False, dropout=dropout)
     layer.build(merged[0].shape, merged[2].shape, merged[1].shape)
     same = np.eye(heads * d)
     layer.set_weights([same.reshape(-1, heads, d)] * 3 + [same.reshape(heads, d, -1)])

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention.flex_attention import create_mask
+from transformers import LlamaConfig
+from transformers.masking_utils import create_bidirectional_mask
 
 from attnmask import (
     Mask,
@@ -29,7 +32,7 @@ from attnmask import (
     sliding_window,
 )
 from attnmask.conventions import LIBRARIES, Varlen
-from libraries import FLAGS, MODULES, RUNS, hugging_face_2d, keras_layer, multihead, sdpa_float
+from libraries import FLAGS, MODULES, RUNS, hugging_face_2d, identity_layer, keras_layer, multihead, sdpa_float
 from oracles import cases, some_sizes, table
 
 pytestmark = [
@@ -122,14 +125,40 @@ def test_the_notes_on_empty_rows():
     query, key, value = qkv(query_len, key_len)
     mean = value[1].mean(-2, keepdim=True).expand_as(value[1])
     assert (keras_layer(query, key, value, mask, scores=True)[1] == 0).all()
-    assert (hugging_face_2d(query, key, value, mask, "sdpa")[1] == 0).all()
+    assert (keras_layer(query, key, value, mask, dropout=0.1)[1] == 0).all()
+    torch.testing.assert_close(hugging_face_2d(query, key, value, mask, "eager")[1], mean)
     torch.testing.assert_close(sdpa_float(query, key, value, mask, fill=-1e9)[1], mean)
     assert (multihead(query, key, value, mask, need_weights=False, bias=3.0)[1] == 3.0).all()
     notes = {row.argument: row.note for row in LIBRARIES}
-    assert "zeros with return_attention_scores" in notes["attention_mask"]
-    assert "SDPA gives zeros" in notes["attention_mask (2-D)"]
+    assert "zeros with dropout, or return_attention_scores=True" in notes["attention_mask"]
+    assert "eager: mean of all values" in notes["attention_mask (2-D)"]
     assert "-1e9 gives the mean of all values in float32" in notes["attn_mask (float)"]
     assert "out_proj.bias" in notes["key_padding_mask"]
+
+
+def test_the_rows_that_cast_numbers_turn_an_additive_mask_upside_down():
+    """0 becomes False and minus infinity True: what is seen is what was blocked."""
+    query, key, value = qkv(5, 5)
+    keep, blocked = padding(KEEP), padding(~KEEP)
+    additive = torch.zeros(2, 5).masked_fill(~KEEP, -math.inf)
+    pretends = Mask(lambda b, h, q, k: additive[b, k].bool(), batch=2)  # as casting to bool reads it
+    assert pretends.same_as(blocked, 5)
+    assert not pretends.same_as(keep, 5)
+    states = torch.empty(2, 5, 1)
+    assert torch.equal(
+        create_bidirectional_mask(LlamaConfig(attn_implementation="sdpa"), states, additive),
+        blocked.dense(5, 5).expand(2, 1, 5, 5),
+    )
+    merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, key, value)]
+    layer = identity_layer(HEADS, D, merged)
+    output = layer(merged[0], merged[2], merged[1], attention_mask=additive[:, None].expand(2, 5, 5).numpy())
+    wanted = attend(query, key, value, blocked).output.transpose(1, 2).flatten(2)
+    torch.testing.assert_close(torch.tensor(np.array(output)), wanted, atol=1e-5, rtol=1e-5)
+    tokens = [jnp.asarray(each.transpose(1, 2).numpy()) for each in (query, key, value)]
+    output = nnx.dot_product_attention(*tokens, mask=jnp.asarray(additive[:, None, None].numpy()))
+    torch.testing.assert_close(torch.tensor(np.array(output)).flatten(2), wanted, atol=1e-5, rtol=1e-5)
+    casting = [row.argument for row in LIBRARIES if "cast to bool" in row.note]
+    assert casting == ["attention_mask (2-D)", "attention_mask", "mask"]
 
 
 def test_an_empty_row_in_nn_transformer_as_its_row_says():

@@ -25,7 +25,7 @@ class Convention(NamedTuple):
     alignment
         From which corner the call's own causal flag counts where Q and K differ; empty where it has none.
     write
-        The function of `attnmask.conventions` that writes it.
+        The function of `attnmask.conventions` that writes it; or the mask itself.
     note
         What else to know, in a few words.
     """
@@ -35,7 +35,7 @@ class Convention(NamedTuple):
     argument: str
     package: str
     version: str
-    meaning: Literal["True = attend", "True = blocked", "1 = attend", "added to scores", "lengths"]
+    meaning: Literal["True = attend", "True = blocked", "1 = attend", "added to scores", "cumulative lengths"]
     dtype: str
     shape: str
     empty_row: Literal["zeros", "NaN", "mean of all values", "not computed", "not checked"]
@@ -59,23 +59,23 @@ LIBRARIES = (
                "True = blocked", "bool", "(Q, K) or (B·H, Q, K)", "NaN", "", "to_multihead",
                "index sample · H + head; is_causal is only a hint"),
     Convention("PyTorch", "nn.Transformer", "six masks", "torch", "2.13.0",
-               "True = blocked", "bool", "(B, K) and (Q, K)", "zeros", "", "to_transformer",
+               "True = blocked", "bool", "(B, K); (Q, K) or (B·H, Q, K)", "zeros", "", "to_transformer",
                "before the output bias; in evaluation without gradients NaN"),
     Convention("PyTorch", "FlexAttention", "mask_mod", "torch", "2.13.0",
                "True = attend", "function", "of b, h, q, k", "zeros", "", "to_flex",
                "B=None takes the blocks of sample 0 for all"),
     Convention("Hugging Face", "model(...)", "attention_mask (2-D)", "transformers", "5.23.0",
-               "1 = attend", "int64", "(B, K)", "mean of all values", "lower right", "to_huggingface",
-               "padding only; SDPA gives zeros; a decoder adds its causal mask, behind the cache"),
+               "1 = attend", "int64", "(B, K)", "zeros", "lower right", "to_huggingface",
+               "cast to bool; a decoder adds its causal mask; eager: mean of all values"),
     Convention("Hugging Face", "model(...)", "attention_mask (4-D)", "transformers", "5.23.0",
                "added to scores", "that of the model", "(B, H, Q, K), broadcasts", "mean of all values", "",
                "to_huggingface_4d", "replaces the model's own mask"),
     Convention("Hugging Face", "create_causal_mask", "and_mask_function", "transformers", "5.23.0",
-               "True = attend", "function", "of b, h, q, k", "mean of all values", "lower right", "to_flex",
-               "a Mask as it stands; the head is always 0"),
+               "True = attend", "function", "of b, h, q, k", "zeros", "lower right", "mask",
+               "the head is always 0; eager: mean of all values"),
     Convention("Keras", "layers.MultiHeadAttention", "attention_mask", "keras", "3.15.1",
-               "True = attend", "bool", "(B, Q, K)", "mean of all values", "upper left", "to_keras",
-               "zeros with return_attention_scores=True"),
+               "True = attend", "bool", "(B, Q, K) or (B, H, Q, K)", "mean of all values", "upper left", "to_keras",
+               "numbers are cast to bool; zeros with dropout, or return_attention_scores=True"),
     Convention("TensorFlow", "tf.where(mask, scores, -1e9)", "mask", "tensorflow", "2.21.0",
                "True = attend", "bool", "(B, H, Q, K), broadcasts", "mean of all values", "", "mask.dense",
                "by hand"),
@@ -84,12 +84,12 @@ LIBRARIES = (
                "query is (B, Q, H, d)"),
     Convention("Flax", "nnx.dot_product_attention", "mask", "flax", "0.12.8",
                "True = attend", "bool", "(B, H, Q, K), broadcasts", "mean of all values", "upper left", "to_flax",
-               "query is (B, Q, H, d)"),
+               "query is (B, Q, H, d); numbers are cast to bool"),
     Convention("xFormers", "memory_efficient_attention", "attn_bias", "", "",
                "added to scores", "that of the query", "(B, H, Q, K)", "not checked", "", "to_xformers",
                "GPU only; rows start at multiples of 8"),
     Convention("FlashAttention", "flash_attn_varlen_func", "cu_seqlens_q, cu_seqlens_k", "", "",
-               "lengths", "int32", "(sequences + 1,)", "not computed", "lower right", "to_flash",
+               "cumulative lengths", "int32", "(sequences + 1,)", "not computed", "lower right", "to_flash",
                "GPU only; padding is left out"),
 )
 # fmt: on
@@ -108,7 +108,7 @@ def as_markdown(
     Returns
     -------
     str
-        A Markdown table; code in backticks, an empty field as a dash.
+        A Markdown table; calls in backticks, an empty field as a dash.
 
     Raises
     ------
@@ -118,14 +118,14 @@ def as_markdown(
     Examples
     --------
     >>> print(as_markdown(["library", "argument", "meaning"]).splitlines()[2])
-    | PyTorch | `attn_mask` | True = attend |
+    | PyTorch | attn_mask | True = attend |
     """
     columns = list(columns)
     if unknown := [name for name in columns if name not in Convention._fields]:
         raise value_error(
             f"names of columns among {', '.join(Convention._fields)}", repr(unknown[0]), "a spelling slip, or one text"
         )
-    code = {"call", "argument", "write"}
+    code = {"call", "write"}
     head = "| " + " | ".join(name.replace("_", " ") for name in columns) + " |"
     rows = [[(name, getattr(row, name) or "–") for name in columns] for row in LIBRARIES]
     lines = [" | ".join(f"`{text}`" if name in code else text for name, text in row) for row in rows]
