@@ -1,4 +1,4 @@
-# Each target works from a bare checkout: it makes .venv first, with Python 3.11 or newer.
+# Each target works from a bare checkout: it makes .venv first, with Python 3.11, 3.12 or 3.13.
 #   make book        build the pages into _build/html, no warning allowed
 #   make test        run every test and every notebook
 #   make notebooks   run every notebook again and save its outputs
@@ -53,7 +53,7 @@ clean:
 	find companion tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): requirements.txt companion/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Expected Python 3.11 or newer; got " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Expected Python 3.11, 3.12 or 3.13; got " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/pip install --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe")]
+TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe", "conventions")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
@@ -51,6 +51,16 @@ FAULTS = {
         "x = layer(x, mask if layer is self.layers[0] else None, memory, memory_mask)",
     ),
     "leave own rows out of reach": ("probe.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
+    "read blocked as allowed": (
+        "_entries.py",
+        "return ~mask if mask.dtype == torch.bool",
+        "return mask if mask.dtype == torch.bool",
+    ),
+    "put heads before samples": (
+        "conventions.py",
+        "~allowed.expand(samples, heads, -1, -1).flatten(0, 1)",
+        "~allowed.expand(samples, heads, -1, -1).transpose(0, 1).flatten(0, 1)",
+    ),
 }
 
 

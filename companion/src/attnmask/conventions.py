@@ -305,11 +305,9 @@ def from_multihead(
                 "a (batch, query, key) mask; repeat it for the heads of each sample: "
                 "mask.repeat_interleave(heads, dim=0)",
             )
-        masks.append(
-            graph(allowed)
-            if allowed.dim() == 2
-            else from_dense(allowed.reshape(-1 if heads == 0 else len(allowed) // heads, heads, *allowed.shape[1:]))
-        )
+        if allowed.dim() == 3:
+            allowed = allowed.reshape(len(allowed) // heads, heads, *allowed.shape[1:])
+        masks.append(graph(allowed) if allowed.dim() == 2 else from_dense(allowed))
     elif is_causal:
         raise value_error("is_causal=True with the causal attn_mask", "no attn_mask", _HINT)
     if key_padding_mask is not None:
