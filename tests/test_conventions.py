@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention.flex_attention import create_mask
-from transformers import LlamaConfig
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 from transformers.masking_utils import create_bidirectional_mask
 
 from attnmask import (
@@ -213,6 +213,32 @@ def test_the_mask_function_of_hugging_face_is_a_mask_as_it_stands():
         torch.testing.assert_close(RUN[row](query, key, value, mask, attention), wanted)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_real_model_reads_both_kinds_of_attention_mask_alike(attention):
+    """Two axes and the model's own causal mask, or four axes that hold both: the real tokens get the same."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    left = KEEP.flip(1)
+    ids = torch.randint(1, 50, (2, 5), generator=torch.Generator().manual_seed(0))
+    for config, model, own in (
+        (LlamaConfig(vocab_size=50, **sizes, num_key_value_heads=2), LlamaModel, causal()),
+        (BertConfig(vocab_size=50, **sizes), BertModel, everything()),
+    ):
+        config._attn_implementation = attention
+        torch.manual_seed(0)
+        network = model(config).eval()
+        with torch.no_grad():
+            two_axes, four_axes = (
+                network(ids, attention_mask=mask).last_hidden_state[left]
+                for mask in (
+                    conventions.to_huggingface(padding(left), 5),
+                    conventions.to_huggingface_4d(own & padding(left), 5),
+                )
+            )
+            none = network(ids).last_hidden_state[left]
+        torch.testing.assert_close(two_axes, four_axes, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(two_axes, none, atol=1e-3)
+
+
 def test_packed_sequences_give_what_attend_gives_with_the_mask():
     """The kernel runs on GPUs only; here each sequence is one plain attention."""
     query, key, value = (each[:, :1] for each in qkv(5, 5))
@@ -405,6 +431,13 @@ def test_flex_asks_for_every_sample_and_head():
 def test_keras_gets_three_axes_and_four_only_where_heads_differ():
     assert conventions.to_keras(padding(KEEP), 5).shape == (2, 5, 5)
     assert conventions.to_keras(per_head([causal(), everything()]), 5).shape == (1, 2, 5, 5)
+
+
+def test_a_missing_library_is_one_line_in_a_notebook():
+    with pytest.raises(ImportError) as caught:
+        conventions.need("torch", "no_such_framework.part")
+    assert caught.value._render_traceback_() == [str(caught.value)]
+    assert "pip install 'attnmask[frameworks]'" in str(caught.value)
 
 
 def test_no_function_changes_what_it_is_given():
