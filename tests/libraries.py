@@ -1,5 +1,7 @@
 """Every library of the table, run for real: one query, key, value and mask in, the attention's output out."""
 
+from collections.abc import Callable
+from functools import partial
 from unittest.mock import patch
 
 import jax
@@ -134,17 +136,18 @@ def _token_first(*tensors: Tensor) -> list[jax.Array]:
     return [jnp.asarray(each.transpose(1, 2).numpy()) for each in tensors]
 
 
-def jax_nn(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-    written = jnp.asarray(conventions.to_flax(mask, **sizes(query, key)).numpy())
-    output = jax.nn.dot_product_attention(*_token_first(query, key, value), mask=written)
-    return torch.tensor(np.asarray(output)).transpose(1, 2)
+def _in_jax(
+    function: Callable[..., jax.Array], query: Tensor, key: Tensor, value: Tensor, mask: Mask | None = None
+) -> Tensor:
+    """Attention of JAX or of Flax, with a mask or with the causal flag."""
+    written = {"is_causal": True}
+    if mask is not None:
+        written = {"mask": jnp.asarray(conventions.to_flax(mask, **sizes(query, key)).numpy())}
+    return torch.tensor(np.asarray(function(*_token_first(query, key, value), **written))).transpose(1, 2)
 
 
-def flax_nnx(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-    written = jnp.asarray(conventions.to_flax(mask, **sizes(query, key)).numpy())
-    output = nnx.dot_product_attention(*_token_first(query, key, value), mask=written)
-    return torch.tensor(np.asarray(output)).transpose(1, 2)
-
+jax_nn = partial(_in_jax, jax.nn.dot_product_attention)
+flax_nnx = partial(_in_jax, nnx.dot_product_attention)
 
 # For each row of the table that was run: (call, argument) and how.
 RUNS = {
@@ -177,16 +180,6 @@ def keras_flag(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.tensor(output).unflatten(2, (query.shape[1], -1)).transpose(1, 2)
 
 
-def jax_flag(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    output = jax.nn.dot_product_attention(*_token_first(query, key, value), is_causal=True)
-    return torch.tensor(np.asarray(output)).transpose(1, 2)
-
-
-def flax_flag(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    output = nnx.dot_product_attention(*_token_first(query, key, value), is_causal=True)
-    return torch.tensor(np.asarray(output)).transpose(1, 2)
-
-
 def hugging_face_flag(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return hugging_face_causal(query, key, value, Mask(lambda b, h, q, k: k >= 0))
 
@@ -194,8 +187,8 @@ def hugging_face_flag(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 FLAGS = {
     "F.scaled_dot_product_attention": sdpa_flag,
     "layers.MultiHeadAttention": keras_flag,
-    "jax.nn.dot_product_attention": jax_flag,
-    "nnx.dot_product_attention": flax_flag,
+    "jax.nn.dot_product_attention": jax_nn,
+    "nnx.dot_product_attention": flax_nnx,
     "model(...)": hugging_face_flag,
     "create_causal_mask": hugging_face_flag,
 }

@@ -70,7 +70,7 @@ def not_blocked(name: str, mask: Any, *axes: str) -> Tensor:
     tensor([ True, False])
     """
     mask = as_tensor(name, mask, *axes)
-    return ~mask if mask.dtype == torch.bool else numbers(name, mask, *axes)
+    return ~mask if mask.dtype == torch.bool else numbers(name, mask)
 
 
 def ones(name: str, mask: Any, *axes: str) -> Tensor:

@@ -194,7 +194,7 @@ def from_sdpa(attn_mask: Tensor | None = None, is_causal: bool = False) -> Mask:
             "Write causal() & padding(keep)",
         )
     attn_mask = as_tensor("attn_mask", attn_mask, FOUR)
-    return from_dense(attn_mask if attn_mask.dtype == torch.bool else numbers("attn_mask", attn_mask, FOUR))
+    return from_dense(attn_mask if attn_mask.dtype == torch.bool else numbers("attn_mask", attn_mask))
 
 
 def to_multihead(
@@ -413,7 +413,7 @@ def to_flex(
     -------
     dict
         ``mask_mod``, a rule of (batch, head, query, key), True = may attend; and the
-        sizes to ask it for. Without ``B`` FlexAttention would ask for sample 0 alone.
+        sizes to ask it for. Without ``B`` FlexAttention takes the blocks of sample 0 for all.
 
     Raises
     ------
@@ -513,9 +513,8 @@ def to_huggingface_4d(
     tensor([[ 0.0000e+00, -3.4028e+38],
             [ 0.0000e+00,  0.0000e+00]])
     """
-    sizes = {"batch": batch, "heads": heads, "device": device}
     lowest = torch.finfo(dtype).min if isinstance(dtype, torch.dtype) and dtype.is_floating_point else -math.inf
-    return to_additive(mask, query_len, key_len, dtype=dtype, fill=lowest, **sizes)  # type: ignore[arg-type]
+    return to_additive(mask, query_len, key_len, batch=batch, heads=heads, dtype=dtype, fill=lowest, device=device)
 
 
 def from_huggingface(attention_mask: Any) -> Mask:

@@ -128,24 +128,24 @@ def describe(
       2. 1 = blocked, axes (query, key): from_multihead(attn_mask=mask.bool())
          1 of 4 pairs allowed; 1 of 2 rows is empty; no query sees itself
     """
-    if isinstance(tensor, Mask) or callable(tensor):
+    if callable(tensor):
         cause = "its meaning is known: a Mask is True where a query may look; a mask_mod is read by from_flex"
-        raise type_error("a tensor", named(tensor) if callable(tensor) else repr(tensor), cause)
-    name = named(tensor) if isinstance(tensor, Tensor) else "mask = torch.as_tensor(mask), "
+        raise type_error("a tensor", named(tensor), cause)
+    made = "" if isinstance(tensor, Tensor) else "mask = torch.as_tensor(mask), "
     tensor = as_tensor("the mask", tensor)
-    name = name if name == named(tensor) else name + named(tensor)
     sizes = {"batch": batch, "heads": heads, "query_len": query_len, "key_len": key_len}
     sizes = {axis: count(axis, size) for axis, size in sizes.items() if size is not None}
     if tensor.dim() == 3 and batch and heads is None:
         heads = tensor.shape[0] // batch
-    readings = []
-    for meaning, axes, call in _candidates(tensor, heads):
+    readings, candidates = [], list(_candidates(tensor, heads))
+    for meaning, axes, call in candidates:
         mask = eval(call, _NAMES | {"mask": tensor})  # the very text that the reader gets, so that it cannot lie
         if all(mask.fits(axis, size) for axis, size in sizes.items()):
-            readings.append((_unlikely(mask), Reading(meaning, axes, call, mask, _says(mask))))
+            facts = _facts(mask)
+            readings.append((_unlikely(facts), Reading(meaning, axes, call, mask, _says(mask, facts))))
     readings.sort(key=lambda each: each[0])
-    why_none = "Its sizes are not those given" if any(_candidates(tensor, heads)) else _why_none(tensor)
-    return Description(name, tuple(reading for _, reading in readings), why_none)
+    why_none = "Its sizes are not those given" if candidates else _why_none(tensor)
+    return Description(made + named(tensor), tuple(reading for _, reading in readings), why_none)
 
 
 def _candidates(tensor: Tensor, heads: int | None) -> Iterator[tuple[str, str, str]]:
@@ -198,7 +198,10 @@ def _is_cumulative(tensor: Tensor) -> bool:
     return int(tensor[0]) == 0 < int(tensor[-1]) and bool((tensor.diff() >= 0).all())
 
 
-def _facts(mask: Mask) -> tuple[Tensor, Tensor | None] | None:
+_Facts = tuple[Tensor, Tensor | None] | None
+
+
+def _facts(mask: Mask) -> _Facts:
     """Return the mask written out, and its diagonal where that has a meaning; None if it is too large."""
     query_len, key_len = (1 if size is None else size for size in (mask.query_len, mask.key_len))
     if query_len * key_len > _LARGE:
@@ -208,17 +211,17 @@ def _facts(mask: Mask) -> tuple[Tensor, Tensor | None] | None:
     return allowed, allowed.diagonal(dim1=-2, dim2=-1) if square else None
 
 
-def _unlikely(mask: Mask) -> tuple[bool, bool]:
+def _unlikely(facts: _Facts) -> tuple[bool, bool]:
     """Return what speaks against a reading; the less, the further up it comes."""
-    if (facts := _facts(mask)) is None:
+    if facts is None:
         return False, False
     allowed, own = facts
     return not bool(allowed.any(dim=-1).all()), own is not None and not bool(own.all())
 
 
-def _says(mask: Mask) -> str:
+def _says(mask: Mask, found: _Facts) -> str:
     """Return what the mask allows, in words."""
-    if (found := _facts(mask)) is None:
+    if found is None:
         return "too many pairs to look at each"
     allowed, own = found
     if not allowed.numel():
