@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 
-def complaint(expected: str, got: str, likely_cause: str) -> str:
+def sentence(expected: str, got: str, likely_cause: str) -> str:
     """Compose the one sentence form that every error of this package has.
 
-    >>> complaint("a bool tensor", "a list", "the tensor was never made")
+    >>> sentence("a bool tensor", "a list", "the tensor was never made")
     'Expected a bool tensor; got a list. Likely cause: the tensor was never made.'
     """
     return f"Expected {expected}; got {got}. Likely cause: {likely_cause}."
@@ -19,21 +19,21 @@ def complaint(expected: str, got: str, likely_cause: str) -> str:
 
 def value_error(expected: str, got: str, likely_cause: str) -> ValueError:
     """Make the error for a value that does not fit, with its sentence."""
-    return ValueError(complaint(expected, got, likely_cause))
+    return ValueError(sentence(expected, got, likely_cause))
 
 
 def type_error(expected: str, got: str, likely_cause: str) -> TypeError:
     """Make the error for a thing of the wrong kind, with its sentence."""
-    return TypeError(complaint(expected, got, likely_cause))
+    return TypeError(sentence(expected, got, likely_cause))
 
 
-def describe(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Name a value the way a reader would: its kind, its dtype, its shape.
 
     >>> import torch
-    >>> describe(torch.zeros(2, 5))
+    >>> kind_of(torch.zeros(2, 5))
     'a float32 tensor of shape (2, 5)'
-    >>> describe("D")
+    >>> kind_of("D")
     "'D' (str)"
     """
     if isinstance(value, Tensor):
@@ -91,7 +91,7 @@ def count(name: str, value: int) -> int:
     plain = isinstance(value, int | torch.SymInt)  # else one of NumPy's integers, perhaps
     if isinstance(value, bool | Tensor) or not (plain or hasattr(value, "__index__")):
         raise type_error(
-            f"{name} to be an integer", describe(value), "a float, a bool or a tensor where a count was meant"
+            f"{name} to be an integer", kind_of(value), "a float, a bool or a tensor where a count was meant"
         )
     number = value if plain else operator.index(value)
     if number < 0:
@@ -120,9 +120,9 @@ def bool_table(name: str, table: Tensor, *axes: str) -> Tensor:
     """
     wanted = f"{name} to be a bool tensor, True = may attend, of shape ({') or ('.join(axes)})"
     if not isinstance(table, Tensor) or table.dtype != torch.bool:
-        raise type_error(wanted, describe(table), not_a_mask_cause(table))
+        raise type_error(wanted, kind_of(table), not_a_mask_cause(table))
     if table.dim() not in [text.count(",") + 1 for text in axes]:
-        raise value_error(wanted, describe(table), not_a_mask_cause(table))
+        raise value_error(wanted, kind_of(table), not_a_mask_cause(table))
     return table.detach().clone()
 
 
@@ -144,9 +144,9 @@ def integer_table(name: str, ids: Tensor, axes: str) -> Tensor:
     """
     wanted = f"{name} to be an integer tensor of shape ({axes})"
     if not isinstance(ids, Tensor):
-        raise type_error(wanted, describe(ids), "a tensor was meant; torch.tensor(...) makes one")
+        raise type_error(wanted, kind_of(ids), "a tensor was meant; torch.tensor(...) makes one")
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
-        raise type_error(wanted, describe(ids), "a mask or an embedding where integers were meant")
+        raise type_error(wanted, kind_of(ids), "a mask or an embedding where integers were meant")
     if ids.dim() != axes.count(",") + 1:
-        raise value_error(wanted, describe(ids), "an axis too few or too many; one sample of ids is ids[None]")
+        raise value_error(wanted, kind_of(ids), "an axis too few or too many; one sample of ids is ids[None]")
     return ids.detach().to(torch.int64, copy=True)

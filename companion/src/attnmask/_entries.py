@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnmask._check import describe as named
-from attnmask._check import type_error, value_error
+from attnmask._check import kind_of, type_error, value_error
 
 FOUR = "batch, head, query, key"
 BLOCKS = -9_000.0  # what a finite fill stays below: the weakest in use is -1e4, which bfloat16 rounds to -9984
@@ -31,15 +30,17 @@ def as_tensor(name: str, mask: Any, *axes: str) -> Tensor:
             mask = torch.as_tensor(mask)
         except (TypeError, ValueError, RuntimeError) as error:
             cause = f"no array, or one that PyTorch cannot take: {str(error).splitlines()[0].rstrip('.')}"
-            raise type_error(f"{name} to be a tensor or an array", named(mask), cause) from error
+            raise type_error(f"{name} to be a tensor or an array", kind_of(mask), cause) from error
     odd = mask.is_complex() or (mask.is_floating_point() and mask.dtype.itemsize == 1)
     if odd or mask.layout != torch.strided or mask.is_meta:
         expected = f"{name} to be a dense tensor of bools, integers, or floats of 16 bits and more"
-        raise type_error(expected, named(mask), "a sparse, quantised or meta tensor, whose entries cannot be read here")
+        raise type_error(
+            expected, kind_of(mask), "a sparse, quantised or meta tensor, whose entries cannot be read here"
+        )
     if axes and mask.dim() not in [text.count(",") + 1 for text in axes]:
         causes = _CAUSES if FOUR in axes else {}
         expected = f"{name} of shape ({') or ('.join(axes)})"
-        raise value_error(expected, named(mask), causes.get(mask.dim(), "an axis was lost or added on the way"))
+        raise value_error(expected, kind_of(mask), causes.get(mask.dim(), "an axis was lost or added on the way"))
     return mask
 
 
@@ -52,14 +53,14 @@ def numbers(name: str, additive: Any, *axes: str) -> Tensor:
     additive = as_tensor(name, additive, *axes)
     expected = f"{name} of floats to add: 0 = may attend, minus infinity or at most {BLOCKS:.0f} = blocked"
     if not additive.is_floating_point():
-        raise type_error(expected, named(additive), "a bool mask, or zeros and ones, where numbers to add were meant")
+        raise type_error(expected, kind_of(additive), "a bool mask, or zeros and ones, where numbers to add were meant")
     allowed = additive == 0
     odd = additive[~allowed & ~(additive <= BLOCKS)]
     if odd.numel():
         cause = "a bias such as ALiBi, or scores: more than a yes or no for each pair"
         if bool((odd == 1).all()):
             cause = "zeros and ones, which would be added and block nothing; read mask.bool() or ~mask.bool()"
-        raise value_error(expected, f"{odd[0].item():g} in {named(additive)}", _NAN if odd[0].isnan() else cause)
+        raise value_error(expected, f"{odd[0].item():g} in {kind_of(additive)}", _NAN if odd[0].isnan() else cause)
     return allowed
 
 
@@ -88,10 +89,10 @@ def ones(name: str, mask: Any, *axes: str) -> Tensor:
         cause = "token ids; compare them with the pad id: ids != pad_id"
         if bool((mask < 0).any()):
             cause = "numbers to add to the scores; cast to bool, minus infinity would become True and 0 False"
-        raise value_error(expected, f"{odd[0].item():g} in {named(mask)}", _NAN if bool(odd.isnan().any()) else cause)
+        raise value_error(expected, f"{odd[0].item():g} in {kind_of(mask)}", _NAN if bool(odd.isnan().any()) else cause)
     if mask.is_floating_point() and mask.numel() and not bool(mask.any()):
         cause = "a mask to add that blocks nothing, which would block everything"
-        raise value_error(expected, f"zeros only in {named(mask)}", cause)
+        raise value_error(expected, f"zeros only in {kind_of(mask)}", cause)
     return mask == 1
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
-from attnmask._check import complaint, value_error
+from attnmask._check import sentence, value_error
 
 
 class Convention(NamedTuple):
@@ -159,4 +159,4 @@ def need(*modules: str) -> None:
     missing = [name for name in modules if find_spec(name.partition(".")[0]) is None]
     if missing:
         cause = "they are an extra of the companion; pip install 'attnmask[frameworks]'"
-        raise MissingLibraryError(complaint(", ".join(modules), f"no {', '.join(missing)}", cause))
+        raise MissingLibraryError(sentence(", ".join(modules), f"no {', '.join(missing)}", cause))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnmask._check import describe, not_a_mask_cause, type_error, value_error
+from attnmask._check import kind_of, not_a_mask_cause, type_error, value_error
 from attnmask._trial import Trial, in_brief, measured, other_values
 from attnmask._watch import AsItWas, Lookups, too_large
 from attnmask.masks import Mask
@@ -160,7 +160,7 @@ class Plan(NamedTuple):
                 inspect.signature(self.allowed).bind(inputs)
             except TypeError as error:
                 wanted = "allowed to be a Mask, a bool tensor, one of them by name, or a function of the inputs"
-                raise type_error(wanted, describe(self.allowed), not_a_mask_cause(self.allowed)) from error
+                raise type_error(wanted, kind_of(self.allowed), not_a_mask_cause(self.allowed)) from error
         return self.allowed(inputs)
 
     def _trial(self, inputs: Any) -> Trial:
@@ -175,7 +175,7 @@ class Plan(NamedTuple):
         if names is None and len(trial.layouts) > 1:
             wanted = f"allowed for each input by name, as the model takes {list(trial.layouts)}"
             cause = "one mask meant for one of them: allowed={name: mask}"
-            raise value_error(wanted, describe(allowed), cause)
+            raise value_error(wanted, kind_of(allowed), cause)
         return trial
 
     def _measured(self, trial: Trial) -> list[str]:
@@ -193,7 +193,7 @@ class Plan(NamedTuple):
             return self.same_sequence
         if not isinstance(self.same_sequence, bool):
             cause = "a name, True or False was meant"
-            raise type_error("same_sequence to be a name or a bool", describe(self.same_sequence), cause)
+            raise type_error("same_sequence to be a name or a bool", kind_of(self.same_sequence), cause)
         named_so = [name for name in names if any(part in name for part in _OWN)]
         if not self.same_sequence or len(names) == 1 or named_so:
             return [*named_so, *names][0] if self.same_sequence else None
@@ -261,10 +261,10 @@ def _table(name: str, rule: Any, shape: tuple[int, int, int]) -> Tensor:
             cause = "a mask made from other inputs, or an output that is pooled, shortened or the last one only"
             raise value_error(wanted, f"{rule!r}", cause) from error
     if not isinstance(rule, Tensor) or rule.dtype != torch.bool:
-        raise type_error(wanted, describe(rule), not_a_mask_cause(rule))
+        raise type_error(wanted, kind_of(rule), not_a_mask_cause(rule))
     if rule.dim() != 3 or rule.shape[0] not in (1, batch) or rule.shape[1:] != shape[1:]:
         cause = "reach(...) at another length, or an output that is pooled or shortened"
-        raise value_error(wanted, describe(rule), cause if rule.dim() == 3 else not_a_mask_cause(rule))
+        raise value_error(wanted, kind_of(rule), cause if rule.dim() == 3 else not_a_mask_cause(rule))
     return rule.detach().cpu().expand(shape).clone()
 
 

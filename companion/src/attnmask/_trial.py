@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 
-from attnmask._check import count, describe, type_error, value_error
+from attnmask._check import count, kind_of, type_error, value_error
 from attnmask._watch import AsItWas, Lookups, Saved, copy_of, too_large
 
 NO_KEY = "a query that may look at no key, as under left padding, whose softmax divides 0 by 0"
@@ -32,14 +32,14 @@ class Layout(NamedTuple):
         """Read a tensor's layout off its dtype and axes, given the axis of its positions."""
         kinds = "(batch, position, feature) floats or (batch, position) token ids"
         if not isinstance(tensor, Tensor) or tensor.is_complex() or tensor.dtype == torch.bool:
-            raise type_error(f"{name} to be {kinds}", describe(tensor), "a mask, or something that is no tensor")
+            raise type_error(f"{name} to be {kinds}", kind_of(tensor), "a mask, or something that is no tensor")
         lone_sample = position == 0 and tensor.dim() == 1 + tensor.is_floating_point()
         most = tensor.dim() if tensor.is_floating_point() else 2
         fits = lone_sample or max(2, count("position_axis", position) + 1) <= tensor.dim() <= most
         if not fits or tensor.numel() == 0:
             raise value_error(
                 f"{name} to be {kinds}, none of them empty, with positions on axis {position}",
-                describe(tensor),
+                kind_of(tensor),
                 "another axis holds the positions (position_axis=), one sample lacks its batch axis, "
                 "or it is not to be measured (of= names what is; for an audit, allowed= by name)",
             )
@@ -73,7 +73,7 @@ class Trial(NamedTuple):
     ) -> "Trial":
         """Check the arguments of a measurement and put them together."""
         if not callable(model) or isinstance(model, type):
-            raise type_error("a model: a module or a function", describe(model), "a class that was not called yet")
+            raise type_error("a model: a module or a function", kind_of(model), "a class that was not called yet")
         if isinstance(model, nn.Module) and any(map(is_lazy, chain(model.parameters(), model.buffers()))):
             raise value_error("a model whose weights are made", "lazy ones", "it has not run yet; run it once")
         named = isinstance(inputs, Mapping)
@@ -108,9 +108,7 @@ class Trial(NamedTuple):
             result = self.model(**copies) if self.named else self.model(*copies.values())
         first = self._pick(result)
         if first.layout is not torch.strided or first.is_nested or first.is_meta or first.numel() == 0:
-            raise value_error(
-                "an output with numbers, densely stored", describe(first), "a sparse, nested or empty one"
-            )
+            raise value_error("an output with numbers, densely stored", kind_of(first), "a sparse, nested or empty one")
         output = self._front(first)
         samples = {len(self.front(name)) for name in self.layouts}
         if samples != {len(output)}:
@@ -144,7 +142,7 @@ class Trial(NamedTuple):
         wanted = (
             f"an output ({'batch, ' * self._batched}position, feature) of floats, positions on axis {self.output_axis}"
         )
-        got = " and ".join(map(describe, tensors)) or describe(result)
+        got = " and ".join(map(kind_of, tensors)) or kind_of(result)
         if tensors and not any(map(_floats, tensors)):
             raise type_error(wanted, got, "predictions; have the model return the scores they were chosen from")
         cause = "a pooled output; have the model return the one before pooling"

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
-from attnmask._check import describe as named
-from attnmask._check import type_error, value_error
+from attnmask._check import kind_of, type_error, value_error
 
 
 class Varlen(NamedTuple):
@@ -88,7 +87,7 @@ def unpack(packed: Varlen, batch: int, query_len: int, key_len: int) -> Bool[Ten
 def _check(packed: Varlen, batch: int, query_len: int, key_len: int) -> None:
     """Raise unless the fields fit each other and the sizes."""
     if not isinstance(packed, Varlen):
-        raise type_error("a Varlen, as to_flash gives", named(packed), "its cu_seqlens alone; describe reads those")
+        raise type_error("a Varlen, as to_flash gives", kind_of(packed), "its cu_seqlens alone; describe reads those")
     for at, starts, room in (
         (packed.query_at, packed.cu_seqlens_q, batch * query_len),
         (packed.key_at, packed.cu_seqlens_k, batch * key_len),

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from attnmask._check import describe, in_vocabulary, value_error
+from attnmask._check import in_vocabulary, kind_of, value_error
 
 _KEEP_ORDER = re.compile(
     "alias|as_tensor|asarray|clone|contiguous|cpu|cuda|detach|flatten|int|long|reshape|squeeze|to|type|type_as|unflatten"
@@ -137,7 +137,7 @@ class Saved:
         tensor, version = packed
         if tensor._version != version:
             cause = 'the model writes into it later, and so cannot be trained; try probe="perturbation"'
-            raise value_error("what the backward pass needs unchanged", f"{describe(tensor)} changed in place", cause)
+            raise value_error("what the backward pass needs unchanged", f"{kind_of(tensor)} changed in place", cause)
         return tensor
 
 

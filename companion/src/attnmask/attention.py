@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnmask._check import describe, not_a_mask_cause, type_error, value_error
+from attnmask._check import kind_of, not_a_mask_cause, type_error, value_error
 from attnmask.masks import Mask, everything, fits
 
 
@@ -89,7 +89,7 @@ def attend(
 
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if not isinstance(scale, int | float) or not math.isfinite(scale):
-        raise value_error("scale to be one finite number", describe(scale), "a tensor, or a division by zero")
+        raise value_error("scale to be one finite number", kind_of(scale), "a tensor, or a division by zero")
 
     scores = (query * scale) @ key.mT  # scaled first: in half precision the product alone can overflow
     allowed = _allowed(everything() if mask is None else mask, scores)
@@ -124,7 +124,7 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
     if not fits(allowed.shape, full):
         raise value_error(
             f"a mask of shape (batch, head, query, key) = {full}, each axis full or 1",
-            f"{mask!r} of shape {tuple(allowed.shape)}" if isinstance(mask, Mask) else describe(mask),
+            f"{mask!r} of shape {tuple(allowed.shape)}" if isinstance(mask, Mask) else kind_of(mask),
             "the mask was made for another batch, another number of heads, or another length",
         )
     if rank == 4:
@@ -135,9 +135,9 @@ def _allowed(mask: Mask | Tensor, scores: Tensor) -> Tensor:
 def _check_dense(mask: Tensor, scores: Tensor) -> Tensor:
     wanted = "a Mask, or a bool tensor of four axes (batch, head, query, key), True = may attend"
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise type_error(wanted, describe(mask), not_a_mask_cause(mask))
+        raise type_error(wanted, kind_of(mask), not_a_mask_cause(mask))
     if mask.dim() != 4:
-        raise value_error(wanted, describe(mask), not_a_mask_cause(mask))
+        raise value_error(wanted, kind_of(mask), not_a_mask_cause(mask))
     return mask.to(scores.device)
 
 
@@ -146,11 +146,11 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
     for tensor in (query, key, value):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             raise type_error(
-                "floating-point query, key and value", describe(tensor), "token ids where their embeddings were meant"
+                "floating-point query, key and value", kind_of(tensor), "token ids where their embeddings were meant"
             )
     if not (query.dtype == key.dtype == value.dtype and query.device == key.device == value.device):
         got = ", ".join(
-            f"{name} {describe(tensor)} on {tensor.device}"
+            f"{name} {kind_of(tensor)} on {tensor.device}"
             for name, tensor in (("query", query), ("key", key), ("value", value))
         )
         raise type_error(
@@ -172,5 +172,5 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
         cause = "key and value were taken from different sequences"
     else:
         return
-    got = f"query {describe(query)}, key {describe(key)}, value {describe(value)}"
+    got = f"query {kind_of(query)}, key {kind_of(key)}, value {kind_of(value)}"
     raise value_error(expected, got, cause)

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from attnmask._check import count, type_error, value_error
-from attnmask._check import describe as named
+from attnmask._check import count, kind_of, type_error, value_error
 from attnmask._entries import BLOCKS, FOUR, as_tensor, not_blocked, numbers, ones
 from attnmask._libraries import LIBRARIES as LIBRARIES
 from attnmask._libraries import Convention as Convention
@@ -83,14 +82,14 @@ def to_additive(
     if not isinstance(fill, Real) or not fill <= BLOCKS:
         raise value_error(
             f"fill to be minus infinity or at most {BLOCKS:.0f}",
-            named(fill),
+            kind_of(fill),
             "a sign slip, or a number so small that scores of its size would shine through",
         )
     lowest = torch.finfo(dtype).min
     if -math.inf < fill < lowest:
         raise value_error(
             f"a fill that {dtype} can hold: {lowest:.4g} or more, or -math.inf",
-            named(fill),
+            kind_of(fill),
             f"a constant written for float32; in {dtype} it would become minus infinity, and an empty row NaN",
         )
     blocked = ~_dense(mask, query_len, key_len, batch, heads, device)
@@ -183,7 +182,7 @@ def from_sdpa(attn_mask: Tensor | None = None, is_causal: bool = False) -> Mask:
     causal()
     """
     if not isinstance(is_causal, bool):
-        raise type_error("is_causal to be True or False", named(is_causal), "a mask or a text in the flag's place")
+        raise type_error("is_causal to be True or False", kind_of(is_causal), "a mask or a text in the flag's place")
     if attn_mask is None:
         return causal() if is_causal else everything()
     if is_causal:
@@ -296,12 +295,12 @@ def from_multihead(
     if attn_mask is not None:
         allowed = not_blocked("attn_mask", attn_mask, "query, key", "batch * heads, query, key")
         if is_causal and not torch.equal(allowed, torch.ones_like(allowed).tril()):
-            raise value_error("is_causal=True with the causal attn_mask", named(attn_mask), _HINT)
+            raise value_error("is_causal=True with the causal attn_mask", kind_of(attn_mask), _HINT)
         heads = 0 if heads is None else count("heads", heads)
         if allowed.dim() == 3 and (heads == 0 or allowed.shape[0] % heads):
             raise value_error(
                 "heads, and an attn_mask whose first axis is batch * heads",
-                f"heads={heads or None} and {named(attn_mask)}",
+                f"heads={heads or None} and {kind_of(attn_mask)}",
                 "a (batch, query, key) mask; repeat it for the heads of each sample: "
                 "mask.repeat_interleave(heads, dim=0)",
             )
@@ -481,7 +480,7 @@ def to_huggingface(
     if not bool((allowed == allowed[:, :1, :1]).all()):
         raise value_error(
             "a mask of keys, the same for every query and head, since the 2-D attention_mask is (batch, key)",
-            repr(mask) if isinstance(mask, Mask) else named(mask),
+            repr(mask) if isinstance(mask, Mask) else kind_of(mask),
             "a causal part, which a decoder model adds by itself; give the padding alone, or use to_huggingface_4d",
         )
     return allowed.all(dim=(1, 2)).expand(max(allowed.shape[0], batch), key_len).long()
@@ -543,7 +542,7 @@ def from_huggingface(attention_mask: Any) -> Mask:
     if attention_mask.dtype == torch.bool:
         raise type_error(
             "a 4-D attention_mask of numbers to add",
-            named(attention_mask),
+            kind_of(attention_mask),
             "a mask made for SDPA; eager attention would add it as zeros and ones. Use to_huggingface_4d",
         )
     return from_dense(numbers("attention_mask", attention_mask))
@@ -731,7 +730,7 @@ def to_flash(
         return packed
     raise value_error(
         "sequences one after the other in each sample, each seen whole or causally",
-        repr(mask) if isinstance(mask, Mask) else named(mask),
+        repr(mask) if isinstance(mask, Mask) else kind_of(mask),
         "a mask that cumulative lengths cannot hold: a window, a prefix, a graph, or padded queries behind a causal "
         "mask; those are left out if you write causal() & padding(keep) & padding(keep).T",
     )

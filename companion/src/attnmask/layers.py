@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from attnmask._check import count, describe, in_vocabulary, integer_table, not_a_mask_cause, value_error
+from attnmask._check import count, in_vocabulary, integer_table, kind_of, not_a_mask_cause, value_error
 from attnmask.attention import attend
 from attnmask.masks import Mask
 
@@ -281,7 +281,7 @@ def _per_layer(masks: LayerMasks, depth: int) -> Sequence[LayerMask]:
     if not isinstance(masks, list | tuple) or len(masks) != depth:
         raise value_error(
             f"one mask for all layers, or a list of {depth}, one a layer (None masks nothing)",
-            f"a list of {len(masks)}" if isinstance(masks, list | tuple) else describe(masks),
+            f"a list of {len(masks)}" if isinstance(masks, list | tuple) else kind_of(masks),
             not_a_mask_cause(masks) if callable(masks) else "a layer was left out of the list",
         )
     return masks
@@ -293,4 +293,4 @@ def _check_tokens(tokens: Tensor, d_model: int) -> None:
         cause = (
             "token ids where their embeddings were meant, one sample without its batch axis (x[None]), or another width"
         )
-        raise value_error(f"float tokens of shape (batch, token, d_model={d_model})", describe(tokens), cause)
+        raise value_error(f"float tokens of shape (batch, token, d_model={d_model})", kind_of(tokens), cause)

@@ -22,9 +22,9 @@ from torch import Tensor
 from attnmask._check import (
     bool_table,
     count,
-    describe,
     in_range,
     integer_table,
+    kind_of,
     not_a_mask_cause,
     type_error,
     value_error,
@@ -86,7 +86,7 @@ class Mask:
     def __post_init__(self) -> None:
         if not callable(self.rule):
             raise type_error(
-                "a rule: a function of (batch, head, query, key)", describe(self.rule), "a table; see graph"
+                "a rule: a function of (batch, head, query, key)", kind_of(self.rule), "a table; see graph"
             )
         for axis in _INDEX:
             if getattr(self, axis) is not None:
@@ -103,12 +103,12 @@ class Mask:
         indices = [_tensor(index) for index in (batch, head, query, key)]
         for index in indices:
             if index.is_floating_point() or index.dtype == torch.bool:
-                raise type_error("integer indices", describe(index), "a mask or a score where a place was meant")
+                raise type_error("integer indices", kind_of(index), "a mask or a score where a place was meant")
         answer = _tensor(self.rule(*indices))
         if answer.dtype != torch.bool:
             raise type_error(
                 f"the rule of {self!r} to answer with bools, True = may attend",
-                describe(answer),
+                kind_of(answer),
                 "arithmetic on bools, or an additive mask; end the rule with a comparison",
             )
         return answer
@@ -206,7 +206,7 @@ class Mask:
         True
         """
         if not isinstance(other, Mask):
-            raise type_error("a Mask to compare with", describe(other), not_a_mask_cause(other))
+            raise type_error("a Mask to compare with", kind_of(other), not_a_mask_cause(other))
         batch = _common("batch", self, other) if batch == 1 else batch
         heads = _common("heads", self, other) if heads == 1 else heads
         answers = [mask.dense(query_len, key_len, batch=batch, heads=heads) for mask in (self, other)]
@@ -286,7 +286,7 @@ class Mask:
 
     def _join(self, other: object, sign: str) -> "Mask":
         if not isinstance(other, Mask):
-            raise type_error(f"a Mask on both sides of {sign}", describe(other), not_a_mask_cause(other))
+            raise type_error(f"a Mask on both sides of {sign}", kind_of(other), not_a_mask_cause(other))
         sizes = {axis: _common(axis, self, other) for axis in _INDEX}
         return Mask(_Both(sign, self, other), **sizes)
 
@@ -333,7 +333,7 @@ class Mask:
         if not fits(answer.shape, full):
             raise value_error(
                 f"the rule of {self!r} to answer pair by pair, within shape {full}",
-                describe(answer),
+                kind_of(answer),
                 "the rule gives back a table; index it with the indices it is asked for: table[batch, key]",
             )
         return answer
@@ -759,7 +759,7 @@ def per_head(masks: Sequence[Mask]) -> Mask:
         if not isinstance(mask, Mask) or mask.heads != 1:
             raise type_error(
                 "a list of masks that are the same in every head",
-                repr(mask) if isinstance(mask, Mask) else describe(mask),
+                repr(mask) if isinstance(mask, Mask) else kind_of(mask),
                 "a per_head mask or a tensor inside the list; give one Mask for each head",
             )
     if not masks:

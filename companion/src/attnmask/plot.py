@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from attnmask._check import count, describe, type_error, value_error
+from attnmask._check import count, kind_of, type_error, value_error
 from attnmask.attention import Steps
 from attnmask.audits import Audit, Leak
 from attnmask.masks import Mask, everything, from_dense
@@ -186,9 +186,9 @@ def show_matrix(
     ['1', '0', '0', '1']
     """
     if not isinstance(values, Tensor) or values.dim() != 2:
-        raise value_error("a tensor of two axes, (row, column)", describe(values), "an axis too many; pick one")
+        raise value_error("a tensor of two axes, (row, column)", kind_of(values), "an axis too many; pick one")
     if blocked is not None and (blocked.dtype != torch.bool or blocked.shape != values.shape):
-        raise value_error("blocked to be bool, shaped as values", describe(blocked), "a mask of other tokens")
+        raise value_error("blocked to be bool, shaped as values", kind_of(blocked), "a mask of other tokens")
     values = values.detach().double().cpu()
     hatched = torch.isneginf(values)
     if blocked is not None:
@@ -508,7 +508,7 @@ def show_audit(
     ('no leak', ['reached'])
     """
     if not isinstance(report, Audit):
-        raise type_error("what audit returned", describe(report), "a model or a mask; call audit(model, inputs) first")
+        raise type_error("what audit returned", kind_of(report), "a model or a mask; call audit(model, inputs) first")
     of = next(iter(report.allowed)) if of is None else of
     if of not in report.allowed:
         raise value_error(f"one of the inputs {list(report.allowed)}", repr(of), "a spelling slip")
@@ -623,7 +623,7 @@ def _slice(tensor: Tensor, batch: int, head: int) -> Tensor:
     if index is None or any(not 0 <= place < size for place, size in zip(index, tensor.shape, strict=False)):
         raise value_error(
             f"sample {batch} and head {head} of a tensor of rank 2, 3 or 4",
-            describe(tensor),
+            kind_of(tensor),
             "batch or head beyond what there is",
         )
     return tensor[index].detach().double().cpu()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from attnmask._check import count, describe, not_a_mask_cause, type_error, value_error
+from attnmask._check import count, kind_of, not_a_mask_cause, type_error, value_error
 from attnmask._trial import NO_KEY, Trial, bar, other_values, refuse_nan
 from attnmask._watch import AsItWas, copy_of
 from attnmask.masks import Mask, everything
@@ -152,12 +152,12 @@ def each_layer(
     wanted = "a list of masks, one a layer (None = no mask)"
     if not isinstance(masks, list | tuple):
         cause = "one mask meant for all layers; write [mask] * layers"
-        raise type_error(wanted, describe(masks), cause if isinstance(masks, Mask) else not_a_mask_cause(masks))
+        raise type_error(wanted, kind_of(masks), cause if isinstance(masks, Mask) else not_a_mask_cause(masks))
     layers = []
     own = torch.eye(query_len, dtype=torch.bool, device="cpu")
     for mask in masks:
         if not isinstance(mask, Mask | None):
-            raise type_error(wanted, f"a list with {describe(mask)}", not_a_mask_cause(mask))
+            raise type_error(wanted, f"a list with {kind_of(mask)}", not_a_mask_cause(mask))
         dense = (everything() if mask is None else mask).dense(query_len, batch=batch, heads=heads, device="cpu")
         dense = dense.expand(-1, -1, query_len, query_len)
         weighs = (dense.sum(-1) > 1).any(1) | residual  # (batch, query)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from attnmask import conventions
-from attnmask._check import count, not_a_mask_cause, type_error
-from attnmask._check import describe as named
+from attnmask._check import count, kind_of, not_a_mask_cause, type_error
 from attnmask._entries import BLOCKS, as_tensor
 from attnmask.masks import Mask, causal, documents, from_dense, graph, padding
 
@@ -130,7 +129,7 @@ def describe(
     """
     if callable(tensor):
         cause = "its meaning is known: a Mask is True where a query may look; a mask_mod is read by from_flex"
-        raise type_error("a tensor", named(tensor), cause)
+        raise type_error("a tensor", kind_of(tensor), cause)
     made = "" if isinstance(tensor, Tensor) else "mask = torch.as_tensor(mask), "
     tensor = as_tensor("the mask", tensor)
     sizes = {"batch": batch, "heads": heads, "query_len": query_len, "key_len": key_len}
@@ -145,7 +144,7 @@ def describe(
             readings.append((_unlikely(facts), Reading(meaning, axes, call, mask, _says(mask, facts))))
     readings.sort(key=lambda each: each[0])
     why_none = "Its sizes are not those given" if candidates else _why_none(tensor)
-    return Description(made + named(tensor), tuple(reading for _, reading in readings), why_none)
+    return Description(made + kind_of(tensor), tuple(reading for _, reading in readings), why_none)
 
 
 def _candidates(tensor: Tensor, heads: int | None) -> Iterator[tuple[str, str, str]]:

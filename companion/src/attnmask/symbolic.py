@@ -10,7 +10,7 @@ import sympy
 from sympy import Matrix, Symbol
 from torch import Tensor
 
-from attnmask._check import describe, value_error
+from attnmask._check import kind_of, value_error
 from attnmask.masks import Mask, graph
 
 #: The width of query and key, under the square root.
@@ -105,12 +105,12 @@ def additive(mask: Mask | Tensor, query_len: int, key_len: int | None = None) ->
     [0,   0]])
     """
     if isinstance(mask, Tensor) and mask.dim() != 2:
-        raise value_error("a Mask, or a bool tensor (query, key)", describe(mask), "pick one sample and one head")
+        raise value_error("a Mask, or a bool tensor (query, key)", kind_of(mask), "pick one sample and one head")
     mask = mask if isinstance(mask, Mask) else graph(mask)
     key_len = query_len if key_len is None else key_len
     allowed = mask.dense(query_len, key_len, device="cpu")
     if allowed.shape[:2] != (1, 1):
-        raise value_error("a mask of one sample and one head", describe(allowed), "pick one sample and one head first")
+        raise value_error("a mask of one sample and one head", kind_of(allowed), "pick one sample and one head first")
     pairs = allowed[0, 0].expand(query_len, key_len).tolist()
     return Matrix([[0 if allows else -sympy.oo for allows in row] for row in pairs])
 
