@@ -28,7 +28,7 @@ from attnmask.masks import per_head as per_head
 from attnmask.masks import prefix as prefix
 from attnmask.masks import sliding_window as sliding_window
 from attnmask.probe import influence as influence
-from attnmask.probe import reach as reach
+from attnmask.stacks import reach as reach
 from attnmask.readings import Description as Description
 from attnmask.readings import Reading as Reading
 from attnmask.readings import describe as describe

@@ -21,7 +21,7 @@ from attnmask._check import count, kind_of, type_error, value_error
 from attnmask.attention import Steps
 from attnmask.audits import Audit, Leak
 from attnmask.masks import Mask, everything, from_dense
-from attnmask.probe import each_layer
+from attnmask.stacks import each_layer
 
 _INK, _GROUND, _BLOCKED, _HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 _FLOW, _LEAK = "#3b6ea5", "#d55e00"

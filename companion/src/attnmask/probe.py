@@ -1,16 +1,19 @@
-"""Which input really reaches which output: measured on any model (`influence`), computed from masks (`reach`)."""
+"""Which input really reaches which output, measured on any model?"""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from attnmask._check import count, kind_of, not_a_mask_cause, type_error, value_error
-from attnmask._trial import NO_KEY, Trial, bar, other_values, refuse_nan
-from attnmask._watch import AsItWas, copy_of
-from attnmask.masks import Mask, everything
+from attnmask._check import value_error
+from attnmask._measure.call import ModelCall
+from attnmask._measure.compare import any_feature, same_bits
+from attnmask._measure.gradients import NO_KEY, gradients, refuse_nan
+from attnmask._measure.progress import progress
+from attnmask._measure.snapshot import Snapshot, copy_of
+from attnmask._measure.values import Kind, other_values
 
 
 def influence(
@@ -85,135 +88,59 @@ def influence(
     probes = {"gradient": _by_gradient, "perturbation": _by_perturbation}
     if probe not in probes:
         raise value_error('probe to be "gradient" or "perturbation"', repr(probe), "a spelling slip")
-    trial = Trial.of(model, inputs, of, position_axis, memory)
-    with torch.inference_mode(False):
-        found = probes[probe](trial)
-    return found if trial.named else found["inputs"]
-
-
-def reach(
-    masks: Sequence[Mask | None], query_len: int, *, residual: bool = True, batch: int = 1, heads: int = 1
-) -> Bool[Tensor, "batch_or_1 output input"]:
-    """Compute which input position can reach which output position through a stack of self-attentions.
-
-    In each layer a query's row takes in the rows of the keys that some head allows; its
-    own through the residual, or else, where a head lets it weigh two keys or more,
-    through the weights, which its query makes. The stack is the product of its layers.
-
-    Parameters
-    ----------
-    masks
-        One a layer, the first layer first; None = no mask.
-    query_len
-        How many tokens.
-    residual
-        Whether each layer adds its input to what it computes.
-    batch, heads
-        How many samples and heads to ask a rule of your own for, as in `Mask.dense`.
-
-    Returns
-    -------
-    Bool[Tensor, "batch_or_1 output input"]
-        True = can reach. Without a residual this is an upper bound: rows of equal
-        content, as empty rows have, leave a query nothing to weigh.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Not a list of masks; lengths that differ from those that a mask holds.
-
-    Examples
-    --------
-    Two layers of a window of one token back see two tokens back:
-
-    >>> from attnmask import sliding_window
-    >>> reach([sliding_window(1)] * 2, 4)[0].int()
-    tensor([[1, 0, 0, 0],
-            [1, 1, 0, 0],
-            [1, 1, 1, 0],
-            [0, 1, 1, 1]], dtype=torch.int32)
-    """
-    reached = torch.eye(count("query_len", query_len), dtype=torch.bool, device="cpu")[None]
-    for seen, own in each_layer(masks, query_len, residual=residual, batch=batch, heads=heads):
-        reached = (seen | own).float() @ reached.float() > 0
-    return reached
-
-
-def each_layer(
-    masks: Sequence[Mask | None], query_len: int, *, residual: bool = True, batch: int = 1, heads: int = 1
-) -> list[tuple[Bool[Tensor, "batch_or_1 query key"], Bool[Tensor, "batch_or_1 query key"]]]:
-    """Return for each layer which rows a query takes in as keys, and which queries carry their own row on.
-
-    >>> from attnmask import padding
-    >>> (seen, own), = each_layer([padding(torch.tensor([[True, False]]))], 2)
-    >>> seen[0].tolist(), own[0].tolist()
-    ([[True, False], [True, False]], [[True, False], [False, True]])
-    """
-    wanted = "a list of masks, one a layer (None = no mask)"
-    if not isinstance(masks, list | tuple):
-        cause = "one mask meant for all layers; write [mask] * layers"
-        raise type_error(wanted, kind_of(masks), cause if isinstance(masks, Mask) else not_a_mask_cause(masks))
-    layers = []
-    own = torch.eye(query_len, dtype=torch.bool, device="cpu")
-    for mask in masks:
-        if not isinstance(mask, Mask | None):
-            raise type_error(wanted, f"a list with {kind_of(mask)}", not_a_mask_cause(mask))
-        dense = (everything() if mask is None else mask).dense(query_len, batch=batch, heads=heads, device="cpu")
-        dense = dense.expand(-1, -1, query_len, query_len)
-        weighs = (dense.sum(-1) > 1).any(1) | residual  # (batch, query)
-        layers.append((dense.any(1), own & weighs[..., None]))
-    if len(batches := {len(seen) for seen, _ in layers} - {1}) > 1:
-        raise value_error("masks of one batch", f"{sorted(batches)} samples", "different sets of token ids")
-    return layers
+    call = ModelCall.of(model, inputs, of, position_axis, memory)
+    with torch.inference_mode(False), Snapshot(model) as kept:
+        found = kept.settled(lambda: probes[probe](call, kept))
+    return found if call.named else found["inputs"]
 
 
 # ---- two probes -------------------------------------------------------------------
 
 
-def _by_gradient(trial: Trial) -> dict[str, Tensor]:
+def _by_gradient(call: ModelCall, kept: Snapshot) -> dict[str, Tensor]:
     """Take for each output the gradients of its own sample's inputs; exactly zero means "does not reach"."""
-    reached: dict[str, list[Tensor]] = {name: [] for name in trial.layouts}
-    for samples, _, sizes in trial.gradients():
-        for name in trial.layouts:
+    reached: dict[str, list[Tensor]] = {name: [] for name in call.layouts}
+    for samples, _, sizes in gradients(call, kept):
+        for name in call.layouts:
             if name not in sizes:
                 cause = 'the model ignores it, or cuts it off (no_grad, detach); probe="perturbation" tells which'
                 raise value_error(f"an output with a gradient for {name}", "none", cause)
             reached[name].append((sizes[name] != 0)[range(len(samples)), samples].cpu())
     return {
-        name: torch.cat(parts).reshape(len(trial.front(name)), -1, trial.front(name).shape[1])
+        name: torch.cat(parts).reshape(*call.as_batch_position(name).shape[:1], -1, parts[0].shape[-1])
         for name, parts in reached.items()
     }
 
 
-def _by_perturbation(trial: Trial) -> dict[str, Tensor]:
+def _by_perturbation(call: ModelCall, kept: Snapshot) -> dict[str, Tensor]:
     """Change one position of one sample after the other; compare each output with the unchanged one, bit for bit."""
-    kept = AsItWas(trial.model)  # put back after every run, so that all runs start alike
 
     def run(given: dict[str, Tensor]) -> Tensor:
-        with kept, torch.no_grad():
-            return trial.run(given)
+        with kept.run(), torch.no_grad():
+            return call.outputs(given)[0]
 
-    lookups = trial.watched(kept)
+    lookups = call.trace_lookups(kept)
     unchanged = run({})
     refuse_nan(unchanged, "an output", NO_KEY)
-    if not torch.equal(unchanged, run({})):
+    if not same_bits([unchanged], [run({})]):
         cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
         raise value_error("two runs on the same input to agree bit for bit", "two outputs that differ", cause)
     reached: dict[str, Tensor] = {}
     others: dict[str, list[Tensor]] = {}
-    for name, layout in trial.layouts.items():
-        others[name] = other_values(name, trial.arguments[name], lookups.sizes.get(name))[:3]
-        inputs = layout.front(trial.arguments[name]).shape[1]
-        reached[name] = torch.zeros(*unchanged.shape[:2], inputs, dtype=torch.bool, device=unchanged.device)
+    for name in call.layouts:
+        values = call.as_batch_position(name)
+        kinds = (Kind.SMALL, Kind.LARGE, Kind.MOVED)
+        others[name] = [other_values(name, values, kind, lookups.sizes.get(name), seed) for seed, kind in enumerate(kinds)]
+        reached[name] = torch.zeros(*unchanged.shape[:2], values.shape[1], dtype=torch.bool)
     changes = [(name, *at) for name, each in reached.items() for at in (~each[:, 0]).nonzero().tolist()]
-    for name, sample, position in bar(changes, "influence: changed inputs"):
-        front, outputs = trial.layouts[name].front, []
+    for name, sample, position in progress(changes, "influence: changed inputs"):
+        outputs = []
         for other in others[name]:
-            changed = copy_of(trial.arguments[name])
-            front(changed)[sample, position] = front(other)[sample, position]
+            changed = copy_of(call.arguments[name])
+            call.as_batch_position(name, changed)[sample, position] = other[sample, position]
             outputs.append(run({name: changed})[sample])
         numbers = [output for output in outputs if not bool(output.isnan().any())]
         refuse_nan((numbers or outputs)[0], f"an output for new values of {name}", "values the model cannot take")
         for output in numbers:
-            reached[name][sample, :, position] |= (output != unchanged[sample]).flatten(1).any(-1)
-    return {name: each.cpu() for name, each in reached.items()}
+            reached[name][sample, :, position] |= any_feature((output != unchanged[sample])[None])[0]
+    return reached

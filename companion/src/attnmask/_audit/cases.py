@@ -1,0 +1,165 @@
+"""On which inputs is the model tried, and what is allowed there?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnmask._audit.question import Question, sequences
+from attnmask._audit.records import Case, NotTried, Untried
+from attnmask._check import value_error
+from attnmask._measure.call import ModelCall
+from attnmask._measure.progress import one_line
+from attnmask._measure.snapshot import Snapshot
+from attnmask._measure.values import Kind
+from attnmask.masks import Mask
+
+AS_GIVEN, IN_COMPANY, OTHER_VALUES = "", "in company", "with other values"
+
+
+def case_as_given(question: Question, snapshot: Snapshot) -> Case:
+    """Make the case of the inputs as they were given."""
+    call = question.call(question.inputs)
+    lookups = call.trace_lookups(snapshot)
+    length = output_len(call, snapshot)
+    return _case(question, call, length, AS_GIVEN, lookups.sizes, lookups.branched_on | lookups.untraced)
+
+
+def other_cases(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
+    """Make cases of a second sample beside a lone one, of other tokens, and of other lengths; or say why not."""
+    left_out = [name for name in sequences(first.call) if name not in first.allowed]
+    if left_out:
+        yield NotTried(Untried.LEFT_OUT, detail=", ".join(left_out))
+    if len(first.judged) == 1:
+        yield _in_company(question, first, snapshot)
+    yield _with_other_values(question, first)
+    yield from _at_other_lengths(question, first, snapshot)
+
+
+def _in_company(question: Question, first: Case, snapshot: Snapshot) -> Case | NotTried:
+    """Put a second sample of other values beside the given one."""
+    try:
+        beside = {name: first.other_values(name, Kind.SMALL, seed=1) for name in first.allowed}
+        call = repeated(first.call, 2)
+        for name, values in beside.items():
+            call.as_batch_position(name)[1:] = values
+        if output_len(call, snapshot) == first.judged.shape[1]:
+            return _case(question, call, first.judged.shape[1], IN_COMPANY, first.vocabulary, first.branched_on)
+    except Exception:  # whatever a model raises: it takes one sample only
+        pass
+    return NotTried(Untried.SAMPLES)
+
+
+def _with_other_values(question: Question, first: Case) -> Case:
+    call = first.call.replaced({name: _redrawn(first, name) for name in first.allowed})
+    return _case(question, call, first.judged.shape[1], OTHER_VALUES, first.vocabulary, first.branched_on)
+
+
+def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
+    if question.make_inputs is None and len(first.call.arguments) > 1:
+        yield NotTried(Untried.LENGTHS)
+        return
+    by_default = question.lengths is None
+    lengths = [max(1, first.length // 2), 2 * first.length + 1] if question.lengths is None else question.lengths
+    for length in lengths:
+        if length == first.length:
+            continue
+        try:
+            maker = question.make_inputs
+            inputs = maker(length) if maker else _stretched(first.call, length, by_default)
+            call = question.call(inputs)
+            outputs = output_len(call, snapshot)
+            yield _case(question, call, outputs, f"at length {length}", first.vocabulary, first.branched_on)
+        except Exception as error:  # whatever a model raises
+            yield NotTried(Untried.LENGTH, detail=str(length), error=one_line(error))
+
+
+def output_len(call: ModelCall, snapshot: Snapshot) -> int:
+    """Run once to see how long the output is."""
+    with snapshot.run(), torch.no_grad():
+        return call.outputs({})[0].shape[1]
+
+
+def repeated(call: ModelCall, copies: int) -> ModelCall:
+    """Return a call of several copies of the batch, one behind the other.
+
+    Tensors that are not measured are repeated where their first axis is the batch.
+    """
+    batch = len(call.as_batch_position(next(iter(call.layouts))))
+    many = {}
+    for name, value in call.arguments.items():
+        axis = call.layouts[name].batch if name in call.layouts else 0
+        if axis is None:
+            raise value_error(f"a batch axis in {name}", "one sample without it", "position_axis=0")
+        if name in call.layouts or (isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch):
+            many[name] = torch.cat([value] * copies, axis)
+    return call.replaced(many)
+
+
+def _case(
+    question: Question, call: ModelCall, outputs: int, label: str, vocabulary: dict[str, int], branched_on: set[str]
+) -> Case:
+    """Write the masks out at these lengths, and tell what is padding and what is judged."""
+    allowed = question.tables(call, outputs)
+    own = question.output_sequence(call, allowed)
+    # Where all outputs may look at the same places, the others are padding.
+    padding = {name: ~table[:, 0] & (table == table[:, :1]).all(1).all(1, True) for name, table in allowed.items()}
+    judged = torch.ones(len(next(iter(allowed.values()))), outputs, dtype=torch.bool)
+    rule = question.allowed_for(call.inputs)
+    if own in allowed and allowed[own].shape[1] == allowed[own].shape[2]:
+        # In the output's own sequence, what nobody may see is padding, unless no position may see itself.
+        padding[own] = ~allowed[own].any(1) & allowed[own].diagonal(dim1=1, dim2=2).any(-1, keepdim=True)
+        judged = ~padding[own]
+    elif own in allowed and isinstance(rule, Mask) and rule.query_len is None:
+        wanted, lengths = f"as many outputs as inputs under {rule!r}", allowed[own].shape
+        cause = "an output that is pooled, shortened or the last one only; give allowed as a bool tensor"
+        raise value_error(wanted, f"{lengths[1]} for {lengths[2]}", cause)
+    if not any(bool(table.any()) for table in allowed.values()):
+        raise value_error("an output to judge", f"{rule!r}", "a mask that lets no query look at any key")
+
+    def tables(changed: ModelCall) -> dict[str, Tensor]:
+        found = question.tables(changed, outputs)
+        return {name: _and_itself(table) if name == own else table for name, table in found.items()}
+
+    depends = tables if question.allowed_depends else None
+    return Case(label, call, tables(call), padding, judged, own, vocabulary, branched_on, depends)
+
+
+def _and_itself(table: Tensor) -> Tensor:
+    """Let each position see itself, where outputs and inputs are one sequence."""
+    return table | torch.eye(table.shape[1], dtype=torch.bool) if table.shape[1] == table.shape[2] else table
+
+
+def _redrawn(case: Case, name: str) -> Tensor:
+    """Return new values everywhere but in the padding; floats are large in every other sample."""
+    old, padded = case.call.as_batch_position(name), case.padding[name].to(case.call.arguments[name].device)
+    values = case.call.arguments[name].clone()
+    front = case.call.as_batch_position(name, values)
+    front[:] = case.other_values(name, Kind.SMALL, seed=7)
+    if values.is_floating_point():
+        front[::2] *= 30
+    else:
+        padded = padded | torch.isin(front, old[padded])  # a new token that looks like padding might become one
+    front[padded] = old[padded]
+    return values
+
+
+def _stretched(call: ModelCall, length: int, by_default: bool) -> Any:
+    """Cut or repeat a lone argument."""
+    ((name, values),) = call.arguments.items()
+    axis = call.layouts[name].position
+    if by_default and values.device.type != "cpu" and length > values.shape[axis]:
+        raise value_error("a CPU", f"{values.device.type}", "positions beyond a table end the process there")
+    places = torch.arange(length, device=values.device) % values.shape[axis]
+    stretched = values.index_select(axis, places)
+    return {name: stretched} if call.named else stretched
+
+
+def with_the_findings_of(case: Case, first: Case) -> bool:
+    """Say whether the same pairs are allowed in both cases, so that what is found belongs together."""
+    return case.label in (AS_GIVEN, OTHER_VALUES) and all(
+        torch.equal(table, first.allowed[name]) for name, table in case.allowed.items()
+    )
+
+

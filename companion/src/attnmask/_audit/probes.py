@@ -1,0 +1,194 @@
+"""What moves where nothing may?"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attnmask._audit.records import Case, Findings, Hit, Inputs, NotTried, PairSizes, Perturbation, Reached, Untried
+from attnmask._audit.runner import Runner
+from attnmask._measure.compare import any_feature, changed, max_abs_diff, same_bits
+from attnmask._measure.gradients import gradients
+from attnmask._measure.progress import one_line
+from attnmask._measure.values import Kind, seeded
+
+FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.EQUAL, Kind.OPPOSITE, Kind.MOVED, Kind.LARGE, Kind.REPEATED)
+IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
+
+
+class Budget(NamedTuple):
+    """How much is tried of one case in one mode."""
+
+    gradients: int | None  # outputs; None: all of them
+    rows: int  # changes of all that an output may not see
+    halves: int  # changes of a random half of it
+    singles: int  # positions changed alone
+    alone: int  # changes run at the shape that was given, besides those that moved something in a batch
+    repeats: bool = False
+    every_output: bool = False  # as many rows as outputs, where that is more
+
+
+# ---- gradients ------------------------------------------------------------------------
+
+
+def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
+    """Return the largest gradient of some outputs in each input, (batch, output, batch, input), as a share of the largest.
+
+    ``rows``: which outputs, (batch, output).
+    """
+    shape = runner.judged.shape
+    sizes = {
+        name: torch.zeros(*shape, *table.shape[::2], dtype=torch.float64) for name, table in runner.case.allowed.items()
+    }
+    for samples, positions, found in gradients(runner.call, runner.snapshot, rows):
+        for name, size in found.items():
+            sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
+    top = max(float(size.max()) for size in sizes.values()) or 1.0
+    return {name: size / top for name, size in sizes.items()}
+
+
+# ---- values ---------------------------------------------------------------------------
+
+
+def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed: int) -> Iterator[Perturbation]:
+    """Yield what to change: all that an output may not see, half of it, the other samples, single positions.
+
+    ``unreached``: (input,) positions that something may depend on and, as far as is known, nothing does.
+    """
+    chance = seeded(seed)
+    for name, allowed in case.allowed.items():
+        batch, _, inputs = allowed.shape
+        kinds = FLOATS if case.call.arguments[name].is_floating_point() else IDS
+        patterns = _patterns(case, name, chance)
+        rows = max(budget.rows, len(patterns)) if budget.every_output else budget.rows
+        for row in range(min(rows, len(patterns) * len(kinds))):
+            kind = kinds[(row + row // len(patterns)) % len(kinds)]
+            yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
+        for row in range(budget.halves if patterns else 0):
+            half = torch.rand(batch, inputs, generator=chance) < 0.5
+            yield Perturbation(name, patterns[row % len(patterns)] & half, kinds[row % len(kinds)], seed + row)
+        for sample in range(min(batch, 4) if batch > 1 else 0):
+            others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
+            yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[:2])
+        order = torch.randperm(inputs, generator=chance).tolist()
+        wanted = [place for place in order if bool(unreached[name][place])]
+        wanted += [place for place in order if place not in wanted][: max(0, budget.singles - len(wanted))]
+        yield from (_single(case, name, place, kinds[row % 2], seed + row) for row, place in enumerate(wanted))
+
+
+def singles(findings: Findings) -> Iterator[Perturbation]:
+    """Yield changes of each position alone, of inputs that leak."""
+    for name, pairs in findings.leaks.items():
+        if bool(pairs.known.any()):
+            yield from (_single(findings.case, name, place, Kind.SMALL, place) for place in range(pairs.size.shape[3]))
+
+
+def _single(case: Case, name: str, place: int, kind: Kind, seed: int) -> Perturbation:
+    batch, _, inputs = case.allowed[name].shape
+    return Perturbation(name, (torch.arange(inputs) == place).expand(batch, -1), kind, seed, single=True)
+
+
+def _patterns(case: Case, name: str, chance: torch.Generator) -> list[Tensor]:
+    """Return the different sets of cells (batch, input) that an output may not see, in random order."""
+    forbidden = ~case.allowed[name]
+    order = torch.randperm(forbidden.shape[1], generator=chance).tolist()
+    each = {forbidden[:, output].numpy().tobytes(): forbidden[:, output] for output in order}
+    return [cells for cells in each.values() if bool(cells.any())]
+
+
+def changes(
+    runner: Runner, some: Iterable[Perturbation], known: dict[str, PairSizes], alone: int
+) -> Iterator[Hit | Reached | NotTried]:
+    """Yield the changes that move an output which may depend on none of them, run at the shape that was given.
+
+    Most are first looked at in batches of changed copies, against unchanged ones; what moves
+    there is run again alone, unless ``known`` leaks explain it. Besides, yields what single
+    positions reach, and what could not be tried.
+    """
+    todo = [each for each in some if bool(each.cells.any()) and _same_mask(runner, each)]
+    for each in todo[:alone]:
+        yield from _alone(runner, each)
+    for item in _in_batches(runner, todo[alone:], known):
+        yield from _alone(runner, item) if isinstance(item, Perturbation) else (item,)
+
+
+def _same_mask(runner: Runner, change: Perturbation) -> bool:
+    """Say whether the same pairs are allowed for changed inputs, where what is allowed depends on them."""
+    case = runner.case
+    if case.allowed_for is None:
+        return True
+    tables = case.allowed_for(case.call.replaced(change.apply(case)))
+    return all(torch.equal(table, case.allowed[name]) for name, table in tables.items())
+
+
+def _in_batches(
+    runner: Runner, some: list[Perturbation], known: dict[str, PairSizes]
+) -> Iterator[Perturbation | Reached | NotTried]:
+    """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
+    if not some:
+        return
+    case, copies = runner.case, runner.copies
+    try:
+        reference = runner.unchanged_copies(copies)
+    except Exception as error:  # whatever a model raises
+        yield NotTried(Untried.BATCHES, runner.mode, case.label, error=one_line(error))
+        yield from some
+        return
+    for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):
+        given = [each.apply(case, runner.call) for each in chunk] + [{}] * (copies - len(chunk))
+        try:
+            moved = runner.moved_in_copies(reference, runner.run_copies(given))
+        except Exception:  # one of them is what the model cannot take
+            yield from chunk
+            continue
+        mixed = bool(moved[len(chunk) :].any())  # what was not changed moved
+        for each, where in zip(chunk, moved, strict=False):
+            if each.single:
+                yield Reached(each.name, where[..., None] & each.cells[:, None])
+            fresh = where & ~case.may_change(each.name, each.cells)
+            if not each.single:
+                fresh &= ~known[each.name].explains(each.cells)
+            if mixed or bool(fresh.any()):
+                yield each
+
+
+def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | NotTried]:
+    """Run one change, and yield it if it moves an output which may depend on none of it."""
+    case = runner.case
+    try:
+        after = runner.run(change.apply(case, runner.call))
+        moved = changed(runner.base, after) & runner.judged
+    except Exception as error:  # whatever a model raises
+        yield NotTried(Untried.SOME_VALUES, runner.mode, case.label, change.name, one_line(error))
+        return
+    if change.single:
+        yield Reached(change.name, moved[..., None] & change.cells[:, None])
+    may = case.may_change(change.name, change.cells)
+    if bool((moved & ~may).any()):
+        size, nan_changed = max_abs_diff(runner.base, after)
+        finite = torch.stack([any_feature(~each.isfinite()) for each in after]).any(0).logical_not()
+        # Numbers too large for the model turn NaN where they stand; from there 0 times NaN reaches all rows.
+        excused = nan_changed & ~(may & finite).any(-1)[:, None]
+        if bool((moved & ~may & ~excused).any()):
+            yield Hit(change, moved & ~may & ~excused, size, nan_changed)
+
+
+# ---- repeats --------------------------------------------------------------------------
+
+
+def repeatable(runner: Runner) -> bool:
+    """Say whether the same run gives the same bits again."""
+    return same_bits(runner.base, runner.run({}))
+
+
+def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:
+    """Return by how much outputs depend on what the call before was given, (batch, output), and the two calls."""
+    case = runner.case
+    whole = {name: torch.ones(table.shape[::2], dtype=torch.bool) for name, table in case.allowed.items()}
+    earlier = [
+        {name: Perturbation(name, whole[name], kind, seed).apply(case, runner.call)[name] for name in case.allowed}
+        for seed, kind in enumerate((Kind.SMALL, Kind.LARGE))
+    ]
+    size, _ = max_abs_diff(*(runner.run({}, before=given) for given in earlier))
+    return size * runner.judged, earlier

@@ -1,0 +1,319 @@
+"""What is said? All words of an audit are made here, from fields."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from attnmask._audit.cases import IN_COMPANY
+from attnmask._audit.records import (
+    Case,
+    Evidence,
+    Findings,
+    NotTried,
+    PairSizes,
+    Probe,
+    Tried,
+    Untried,
+)
+
+_SHOWN = 5
+
+
+class Leak(NamedTuple):
+    """One output that depends on an input that it may not depend on.
+
+    Attributes
+    ----------
+    output, input
+        Positions; ``input`` is None where it is the call before that shows.
+    of
+        The name of the input where several are judged, else "".
+    sample, from_sample
+        The samples that hold them; they differ where samples of a batch mix.
+    because
+        Why the pair is forbidden, as a half-sentence.
+    module
+        The first module to finish whose output shows it; "" where none does.
+    seen
+        What saw it: a probe and the modes it ran in.
+    size
+        The largest change of the output, or the gradient as a share of the largest one;
+        infinite where the output turns NaN, and NaN where it is so from the start.
+    length
+        How many inputs there were.
+
+    Examples
+    --------
+    >>> print(Leak(1, 3, because="which is in its future", module="layers.0"))
+    output 1 depends on input 3, which is in its future; first seen in layers.0
+    """
+
+    output: int
+    input: int | None
+    of: str = ""
+    sample: int = 0
+    from_sample: int = 0
+    because: str = ""
+    module: str = ""
+    seen: tuple[str, ...] = ()
+    size: float = 0.0
+    length: int = 0
+
+    def __str__(self) -> str:
+        if math.isnan(self.size):
+            return f"output {self.output} is NaN"
+        source = "the call before" if self.input is None else f"input {self.input}"
+        source += f" of {self.of}" if self.of else ""
+        text = f"output {self.output} {'turns NaN with' if math.isinf(self.size) else 'depends on'} {source}"
+        for part, sign in ((self.because, ", "), (self.module and f"first seen in {self.module}", "; ")):
+            text += sign + part if part else ""
+        return text
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found. Its ``str`` says it in words.
+
+    Attributes
+    ----------
+    ok
+        True = no leak, and no number turned into NaN.
+    leaks
+        Each forbidden pair that is reached, with what saw it and where it first shows;
+        first those of the modules that finish first. Of other lengths than the one given,
+        only those of another kind or module.
+    suspects
+        Differences that could not be told from rounding, from chance or from a mask that the
+        model makes of its inputs; they leave ``ok`` True.
+    nan
+        Outputs that are NaN, or turn NaN when a forbidden input changes.
+    missing
+        Allowed pairs that nothing reached, as `Leak` without a reason; they leave ``ok`` True.
+    allowed, found
+        By input: what each output may depend on, and what it does depend on;
+        Bool[Tensor, "batch output input"], at the length given.
+    judged
+        Which outputs were judged, at the length given; Bool[Tensor, "batch output"].
+    tried, not_tried
+        Sentences on what the answer rests on, and on what it does not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from attnmask import audit
+    >>> report = audit(lambda x: x.cumsum(1), torch.randn(2, 3, 4))
+    >>> report.ok, report.found["inputs"][0].int().tolist()
+    (True, [[1, 0, 0], [1, 1, 0], [1, 1, 1]])
+    """
+
+    leaks: tuple[Leak, ...]
+    suspects: tuple[Leak, ...]
+    nan: tuple[Leak, ...]
+    missing: tuple[Leak, ...]
+    allowed: Mapping[str, Tensor]
+    found: Mapping[str, Tensor]
+    judged: Tensor
+    tried: tuple[str, ...]
+    not_tried: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model obeys its mask, as far as was tried."""
+        return not (self.leaks or self.nan)
+
+    def __str__(self) -> str:
+        verdict = "The model obeys its mask" if self.ok else "The model does not obey its mask"
+        length = next(iter(self.allowed.values())).shape[2]
+        lines = [f"{verdict}, as far as was tried."]
+        for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
+            lines += _listed(title, found, length)
+        pairs = dict.fromkeys(f"{each.output} ← {each.input}" for each in self.missing)
+        shown = ", ".join(list(pairs)[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
+        lines += [f"Allowed, but nothing reached them (output ← input): {shown}."] * bool(pairs)
+        for title, parts in (("Tried", self.tried), ("Not tried", self.not_tried)):
+            lines += [f"{title}: {'; '.join(parts)}."] * bool(parts)
+        return "\n".join(lines)
+
+
+def _listed(title: str, found: Sequence[Leak], length: int) -> Iterator[str]:
+    """Yield the lines on leaks, or others: grouped by what saw them, those that read alike once."""
+    if not found:
+        return
+    first = {str(each): each for each in reversed(found)}  # of leaks that read alike, the first
+    groups: dict[str, list[str]] = {}
+    for text in dict.fromkeys(map(str, found)):
+        groups.setdefault(_seen_by(first[text], length), []).append(text)
+    by = f", by {max(each.size for each in found):.0e} at most" if title == "suspect" else ""
+    yield f"{len(first)} {title}{'s' * (len(first) > 1)}{by}:"
+    for seen, texts in list(groups.items())[:_SHOWN]:
+        yield from (f"  {text}" for text in texts[:_SHOWN])
+        if len(texts) > _SHOWN:
+            yield f"  … and {len(texts) - _SHOWN} more"
+        yield f"    seen by {seen}"
+    if len(groups) > _SHOWN:
+        yield "  …"
+
+
+def _seen_by(leak: Leak, length: int) -> str:
+    """Say what saw a leak, where it is not within the first sample, and at which length if that is told apart."""
+    modes: dict[str, list[str]] = {}
+    for label in leak.seen:
+        probe, mode = label.split(": ", 1)
+        modes.setdefault(probe, []).append(mode)
+    text = ", ".join(f"{probe} ({'; '.join(each)})" for probe, each in modes.items())
+    text += f", at length {leak.length}" * (leak.length != length)
+    if leak.sample != leak.from_sample:
+        return f"{text}, in sample {leak.sample} from sample {leak.from_sample}"
+    return text + f", in sample {leak.sample}" * (leak.sample > 0)
+
+
+# ---- from findings --------------------------------------------------------------------
+
+
+def report(every: Sequence[Findings], runs: int) -> Audit:
+    """Put what was found on each case into one report; the first is the case of the inputs as given."""
+    first = every[0]
+    leaks: dict[tuple[object, ...], Leak] = {}
+    suspects: dict[tuple[object, ...], Leak] = {}
+    nan: dict[tuple[object, ...], Leak] = {}
+    for findings in every:
+        found = ((leaks, findings.leaks), (suspects, findings.suspects), (nan, findings.nan))
+        for kind, pairs in found:
+            for name in findings.case.allowed:
+                _collect(kind, _leaks(findings, name, pairs[name]))
+        _collect(leaks, _remembered(findings))
+        _collect(nan, _nan_at_once(findings))
+    suspects = {key: each for key, each in suspects.items() if key not in leaks}
+    not_tried = dict.fromkeys(each for findings in every for each in findings.not_tried)
+    return Audit(
+        leaks=tuple(_reported(leaks.values(), first)),
+        suspects=tuple(suspects.values()),
+        nan=tuple(nan.values()),
+        missing=tuple(_missing(first)),
+        allowed=first.case.allowed,
+        found={name: table | _own_sample(first.leaks[name]) for name, table in first.reached.items()},
+        judged=first.case.judged,
+        tried=(f"{runs} runs", *_tried(every)),
+        not_tried=tuple(map(_not_tried, not_tried)),
+    )
+
+
+def _collect(kind: dict[tuple[object, ...], Leak], some: Iterator[Leak]) -> None:
+    for leak in some:
+        kind.setdefault((leak.output, leak.input, leak.of, leak.sample, leak.from_sample, leak.length), leak)
+
+
+def _leaks(findings: Findings, name: str, pairs: PairSizes) -> Iterator[Leak]:
+    """Put the pairs of one input into words."""
+    case = findings.case
+    for at in pairs.known.nonzero().tolist():
+        sample, output, source, place = at
+        evidence = [each for each, where in pairs.seen.items() if bool(where[tuple(at)])]
+        yield Leak(
+            output=output,
+            input=place,
+            of=name if len(case.allowed) > 1 else "",
+            sample=sample,
+            from_sample=source,
+            because=_because(case, name, (sample, output, source, place)),
+            module=findings.modules.get((name, sample, output, source, place), ""),
+            seen=tuple(map(_label, sorted(evidence, key=lambda each: each.mode.name == "train"))),
+            size=float(pairs.size[tuple(at)]),
+            length=case.length,
+        )
+
+
+def _because(case: Case, name: str, at: tuple[int, int, int, int]) -> str:
+    """Say why a pair is forbidden."""
+    sample, output, source, place = at
+    allowed = case.allowed[name][sample]
+    if source != sample:
+        return "which is in another sample of the batch"
+    if bool(case.padding[name][sample, place]):
+        return "which is padding"
+    square = allowed.shape[0] == allowed.shape[1]
+    if square and place > output and not bool(allowed.triu(1).any()):
+        return "which is in its future"
+    return "which its mask blocks"
+
+
+def _remembered(findings: Findings) -> Iterator[Leak]:
+    for (sample, output), each in findings.remembered.items():
+        seen = (_label(each.evidence),)
+        yield Leak(output, None, "", sample, sample, "", each.module, seen, each.size, findings.case.length)
+
+
+def _nan_at_once(findings: Findings) -> Iterator[Leak]:
+    for (sample, output), evidence in findings.nan_at_once.items():
+        seen = (_label(evidence),)
+        yield Leak(output, None, "", sample, sample, "", "", seen, math.nan, findings.case.length)
+
+
+def _reported(leaks: Iterator[Leak] | Sequence[Leak] | object, first: Findings) -> list[Leak]:
+    """Order leaks by module; of other lengths, keep those of another kind or module."""
+    length, last = first.case.length, len(first.order)
+    ordered = sorted(leaks, key=lambda each: (each.length != length, first.order.get(each.module, last)))  # type: ignore
+    kinds = {(each.of, each.because, each.module) for each in ordered if each.length == length}
+    return [each for each in ordered if each.length == length or (each.of, each.because, each.module) not in kinds]
+
+
+def _missing(first: Findings) -> Iterator[Leak]:
+    for name, allowed in first.case.allowed.items():
+        of = name if len(first.case.allowed) > 1 else ""
+        for sample, output, place in (allowed & ~first.reached[name] & first.case.judged[..., None]).nonzero().tolist():
+            yield Leak(output, place, of, sample, sample, length=first.case.length)
+
+
+def _own_sample(pairs: PairSizes) -> Tensor:
+    return pairs.known.diagonal(dim1=0, dim2=2).movedim(-1, 0)
+
+
+# ---- words ----------------------------------------------------------------------------
+
+
+def _label(evidence: Evidence) -> str:
+    """Say what saw a pair: a probe, its mode, and what remains in doubt."""
+    mode = evidence.mode.name if evidence.probe is Probe.GRADIENT else evidence.mode.label
+    doubts = [f"{each.value}: {evidence.error}" if each.name == "UNCONFIRMED" else each.value for each in evidence.doubts]
+    return f"{evidence.probe.value}: {'; '.join([mode, *doubts])}"
+
+
+def _tried(every: Sequence[Findings]) -> Iterator[str]:
+    for each in dict.fromkeys(each for findings in every for each in findings.tried):
+        yield _what(each)
+    lengths = [str(length) for length in dict.fromkeys(each.case.length for each in every if each.tried)]
+    yield f"length{'s' * (len(lengths) > 1)} {', '.join(lengths)}"
+    count = len(every[0].case.judged)
+    beside = ", and another one beside it" * any(each.case.label == IN_COMPANY and each.tried for each in every)
+    yield f"{count} sample{'s' * (count > 1)}{beside}"
+
+
+def _what(tried: Tried) -> str:
+    if tried.probe is Probe.GRADIENT:
+        part, whole = tried.share or (0, 0)
+        return f"gradients in {tried.mode.name}" + f" ({part} of {whole} outputs)" * (part < whole)
+    return tried.mode.label + (f" (bit for bit as {tried.twin.label})" if tried.twin else "")
+
+
+_NOT_TRIED = {
+    Untried.MODE: "{mode}{label} ({error})",
+    Untried.NAN_OUTPUTS: "some outputs{label} (they are NaN)",
+    Untried.GRADIENTS: "gradients in {name}{label} ({error})",
+    Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
+    Untried.REPEATS: "two calls in a row, {mode} ({error})",
+    Untried.BATCHES: "many copies in one batch, {mode}{label} ({error})",
+    Untried.SAMPLES: "other samples in a batch (one sample was given, and no other could be added)",
+    Untried.LEFT_OUT: "what depends on {detail} (allowed says nothing about it)",
+    Untried.LENGTHS: "other lengths (inputs can be a function of length)",
+    Untried.LENGTH: "length {detail} ({error})",
+    Untried.REST: "anything after the first leak",
+}
+
+
+def _not_tried(each: NotTried) -> str:
+    mode, name = (each.mode.label, each.mode.name) if each.mode else ("", "")
+    label = f", {each.label}" if each.label else ""
+    return _NOT_TRIED[each.what].format(mode=mode, name=name, label=label, detail=each.detail, error=each.error)

@@ -1,0 +1,102 @@
+"""How is one case run in one mode, as given or as many changed copies in one batch?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from attnmask._audit.cases import repeated
+from attnmask._audit.records import Case, Inputs, Mode
+from attnmask._check import value_error
+from attnmask._measure.call import ModelCall
+from attnmask._measure.compare import any_feature, changed, max_abs, same_bits
+from attnmask._measure.float64 import in_float64
+from attnmask._measure.snapshot import Snapshot
+
+_ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
+_PLAIN = 0.01
+_COPIES, _BYTES = 16, 2**27  # samples in a batch of copies, and bytes of what they give
+
+
+class Runner:
+    """One case in the mode that the model is in: every run starts from the same state."""
+
+    def __init__(self, case: Case, mode: Mode, snapshot: Snapshot, call: ModelCall | None = None) -> None:
+        self.case, self.mode, self.snapshot = case, mode, snapshot
+        self.call = call or case.call
+        self.base = self.run({})
+        self.judged = case.judged & ~torch.stack([any_feature(each.isnan()) for each in self.base]).any(0)
+        self.changed_copies: list[Inputs] | None = None  # of the first batch, and what it gave
+        self.digests: list[bytes] = []
+
+    @property
+    def copies(self) -> int:
+        """How many copies go into one batch."""
+        once = sum(each.nbytes for each in self.base)
+        return max(2, min(_COPIES // len(self.judged), _BYTES // max(1, once)))
+
+    def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Run with some arguments replaced, perhaps after a call ``before`` whose traces are left in the model."""
+        with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
+            if before is not None:
+                self.call.outputs(before)
+                self.snapshot.reseed()
+            return [each.detach() for each in self.call.outputs(given)]
+
+    def run_copies(self, each: Sequence[Inputs]) -> list[Tensor]:
+        """Run copies of the batch at once, each with some arguments replaced: (copy, batch, position, …)."""
+        many = repeated(self.call, len(each))
+        batch = len(self.judged)
+        for number, given in enumerate(each):
+            for name, values in given.items():
+                rows = slice(number * batch, (number + 1) * batch)
+                many.as_batch_position(name)[rows] = self.call.as_batch_position(name, values)
+        with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
+            outputs = many.outputs(many.arguments)
+        outputs = [output.detach().unflatten(0, (len(each), batch)) for output in outputs]
+        if self.changed_copies is None and any(each):
+            self.changed_copies, self.digests = list(each), list(map(digest, outputs))
+        return outputs
+
+    def gives_the_bits_of(self, earlier: "Runner") -> bool:
+        """Say whether this gives the same bits as an earlier run of the case: as given, and in its first batch."""
+        if earlier.changed_copies is None or not same_bits(earlier.base, self.base):
+            return False
+        try:
+            self.run_copies(earlier.changed_copies)
+        except Exception:  # whatever a model raises
+            return False
+        same, self.changed_copies = self.digests == earlier.digests, None
+        return same
+
+    def unchanged_copies(self, copies: int) -> list[Tensor]:
+        """Run unchanged copies, and refuse where they are no plain repetition of the batch, as far as chance allows."""
+        outputs = self.run_copies([{}] * copies)
+        if self.mode.name != "train":
+            rounding = torch.finfo(self.base[0].dtype).eps
+            most = min(_PLAIN, _ALIKE * rounding) * max_abs(self.base)
+            for many, one in zip(outputs, self.base, strict=True):
+                if not torch.allclose(many, one.expand_as(many), rtol=0, atol=most, equal_nan=True):
+                    cause = "a model whose result depends on how many samples there are"
+                    raise value_error("copies in a batch to give what one gives", "something else", cause)
+        return outputs
+
+    def moved_in_copies(self, before: list[Tensor], after: list[Tensor]) -> Tensor:
+        """Compare two runs of copies bit for bit: return the judged outputs that moved, (copy, batch, output)."""
+        flat = [[each.flatten(0, 1) for each in outputs] for outputs in (before, after)]
+        return changed(*flat).unflatten(0, (-1, len(self.judged))) & self.judged
+
+    @contextmanager
+    def exactly(self) -> Iterator["Runner"]:
+        """Run the same in float64 for a while."""
+        with in_float64(self.call, self.snapshot) as (call, snapshot):
+            yield Runner(self.case, self.mode, snapshot, call)
+            self.snapshot.runs += snapshot.runs
+
+
+def digest(tensor: Tensor) -> bytes:
+    """Return what stands for a tensor's bits."""
+    flat = tensor.cpu().contiguous().flatten().view(torch.uint8)
+    return blake2b(memoryview(flat.numpy())).digest()

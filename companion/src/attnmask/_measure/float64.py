@@ -1,0 +1,80 @@
+"""What does the model do without rounding, and without chance?"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from attnmask._measure.call import ModelCall
+from attnmask._measure.snapshot import Snapshot
+
+
+class InFloat64(TorchFunctionMode):
+    """While active, a model that turns its numbers into float32 gets float64."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(lambda each: torch.float64 if each is torch.float32 else each, (args, kwargs or {}))
+        return (Tensor.double if function is Tensor.float else function)(*args, **kwargs)
+
+
+class WithoutDropout(TorchFunctionMode):
+    """While active, functions that drop numbers by chance drop none."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        if "dropout" in name and function.__module__ == "torch.nn.functional":
+            return args[0] if args else kwargs["input"]
+        if name == "scaled_dot_product_attention":
+            args, kwargs = args[:4], dict(zip(("dropout_p", "is_causal"), args[4:], strict=False)) | kwargs
+            return function(*args, **(kwargs | {"dropout_p": 0.0}))
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def undropped(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """While active, neither functions nor the chances that these modules hold drop anything."""
+    places = [(part, name) for part in modules for name in vars(part) if _is_chance(part, name)]
+    before = [vars(part)[name] for part, name in places]
+    try:
+        for part, name in places:
+            vars(part)[name] = 0.0
+        with WithoutDropout():
+            yield
+    finally:
+        for (part, name), value in zip(places, before, strict=True):
+            vars(part)[name] = value
+
+
+def _is_chance(part: nn.Module, name: str) -> bool:
+    value = vars(part)[name]
+    return isinstance(value, float) and value > 0 and "drop" in name
+
+
+@contextmanager
+def in_float64(call: ModelCall, snapshot: Snapshot) -> Iterator[tuple[ModelCall, Snapshot]]:
+    """Turn a model and its arguments into float64 for a while; yields the call and what puts the model back so."""
+
+    def exact(value: Any) -> Any:
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    modules, default = list(snapshot.modules), torch.get_default_dtype()
+    with torch.no_grad():
+        try:
+            torch.set_default_dtype(torch.float64)
+            for module in modules:
+                for parameter in module._parameters.values():
+                    if parameter is not None and parameter.is_floating_point():
+                        parameter.data = parameter.data.double()
+                for place in (module._buffers, vars(module)):
+                    for name, each in list(place.items()):
+                        place[name] = exact(each)
+            arguments = {name: tree_map(exact, each) for name, each in call.arguments.items()}
+            with torch.enable_grad():
+                yield call.replaced(arguments), Snapshot(call.model, modules, like=snapshot)
+        finally:
+            torch.set_default_dtype(default)
+            snapshot.put_back()

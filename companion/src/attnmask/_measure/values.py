@@ -1,0 +1,87 @@
+"""Which other values can an input take?"""
+
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from attnmask._measure.lookups import no_lookup
+
+
+class Kind(Enum):
+    """One kind of other values, for floats or for token ids; those of the first three differ everywhere from ids."""
+
+    SMALL = "as large as the tokens, drawn anew; of ids, others"
+    LARGE = "ten times as large; of ids, others"
+    MOVED = "those of another place; of ids, others"
+    HUGE = "10,000 times as large; of ids, the first and last of the vocabulary"
+    OPPOSITE = "10,000 times as large, with the other sign; of ids, the last one"
+    ZERO = "zeros; of ids, the first one"
+    EQUAL = "one and the same everywhere, drawn anew"
+    REPEATED = "that of the sample's first place everywhere"
+
+
+def other_values(name: str, values: Tensor, kind: Kind, vocabulary: int | None = None, seed: int = 0) -> Tensor:
+    """Return a tensor of the same shape and dtype, (batch, position, …), with values of one kind.
+
+    >>> other_values("x", torch.tensor([[[1.0], [3.0]]]), Kind.REPEATED).flatten().tolist()
+    [1.0, 1.0]
+    >>> other_values("ids", torch.tensor([[4, 0]]), Kind.SMALL, vocabulary=2 + 3).shape
+    torch.Size([1, 2])
+    """
+    if kind is Kind.REPEATED:
+        return values[:, :1].expand_as(values).clone()
+    if values.is_floating_point():
+        return _other_floats(values.detach(), kind, seeded(seed))
+    return _other_ids(name, values, kind, vocabulary, seeded(seed))
+
+
+def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor:
+    spread = values.std(correction=0)
+    spread = torch.where((spread > 0) & spread.isfinite(), spread, 1)
+    drawn = torch.randn(values.shape, generator=chance, device="cpu").to(values) * spread
+    most = torch.finfo(values.dtype).max / 4
+    match kind:
+        case Kind.LARGE:
+            return 10 * drawn
+        case Kind.MOVED:
+            return values.flatten().roll(values[:1, :1].numel()).reshape(values.shape)
+        case Kind.HUGE:
+            return (1e4 * drawn).clamp(-most, most)
+        case Kind.OPPOSITE:
+            return (-1e4 * drawn).clamp(-most, most)
+        case Kind.ZERO:
+            return torch.zeros_like(values)
+        case Kind.EQUAL:
+            return drawn[:1, :1].expand_as(values).clone()
+    return drawn
+
+
+def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, chance: torch.Generator) -> Tensor:
+    ids = torch.unique(values)  # where none was looked up, exchange those that are there
+    if vocabulary is not None:
+        ids = torch.arange(min(vocabulary, torch.iinfo(values.dtype).max + 1), device=values.device)
+    if len(ids) < 2:
+        raise no_lookup(name)
+
+    def drawn(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, values.shape, generator=chance, device="cpu").to(ids.device)
+
+    places = torch.searchsorted(ids, values.to(ids).contiguous())
+    match kind:
+        case Kind.HUGE:
+            places = drawn(-3, 3) % len(ids)
+        case Kind.OPPOSITE:
+            places = torch.full_like(places, len(ids) - 1)
+        case Kind.ZERO:
+            places = torch.zeros_like(places)
+        case Kind.EQUAL:
+            places = drawn(0, len(ids))[:1, :1].expand_as(places)
+        case _:
+            places = (places + drawn(1, len(ids))) % len(ids)
+    return ids[places].to(values.dtype)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """Return a source of chance that users are unlikely to draw their inputs with."""
+    return torch.Generator().manual_seed(0x5EED + seed)
