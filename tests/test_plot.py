@@ -18,6 +18,8 @@ from attnmask import (
     reach,
     sliding_window,
 )
+from attnmask.plot.cells import BLOCKED, FLOW, GROUND, LEAK
+from attnmask.plot.reports import _MARKS
 
 KEEP = torch.tensor([[True, True, True, False]])
 
@@ -162,7 +164,7 @@ def arrows(axes):
         if isinstance(patch, FancyArrowPatch):
             (key, level), (query, above) = (tuple(map(round, end)) for end in patch._posA_posB)
             assert above == level + 1
-            leak = to_rgb(patch.get_edgecolor()) == to_rgb(plot._LEAK)
+            leak = to_rgb(patch.get_edgecolor()) == to_rgb(LEAK)
             assert leak == (patch.get_linewidth() > 2)  # thick as well as coloured
             found[level, key, query] = leak, patch.get_linestyle() not in ("-", "solid")
     return found
@@ -232,9 +234,9 @@ def test_a_flow_names_tokens_layers_and_arrows():
     assert axes.get_title() == "two layers"
 
 
-@pytest.mark.parametrize("colour", [plot._FLOW, plot._LEAK])
+@pytest.mark.parametrize("colour", [FLOW, LEAK])
 def test_arrows_stand_out_from_their_ground(colour):
-    assert contrast(colour, plot._GROUND) >= 3
+    assert contrast(colour, GROUND) >= 3
 
 
 # ---- show_audit -------------------------------------------------------------------
@@ -281,8 +283,8 @@ def test_an_audit_counts_leaks_that_are_not_in_the_picture():
 
 
 def test_the_marks_of_an_audit_can_be_told_apart_without_colour():
-    shapes = {(style["marker"], style.get("facecolors", "full")) for style in plot._MARKS.values()}
-    assert len(shapes) == len(plot._MARKS)
-    for style in plot._MARKS.values():
-        for ground in (plot._BLOCKED, plot._GROUND):
+    shapes = {(style["marker"], style.get("facecolors", "full")) for style in _MARKS.values()}
+    assert len(shapes) == len(_MARKS)
+    for style in _MARKS.values():
+        for ground in (BLOCKED, GROUND):
             assert contrast(style.get("edgecolors", style.get("color")), ground) > 3
