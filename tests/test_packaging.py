@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 COMPANION = Path(__file__).parents[1] / "companion"
-MODULES = {f"attnmask/{path.name}" for path in (COMPANION / "src/attnmask").iterdir() if path.suffix == ".py"}
+MODULES = {path.relative_to(COMPANION / "src").as_posix() for path in (COMPANION / "src/attnmask").rglob("*.py")}
 
 
 def run(*command, **options):

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from attnmask import causal, plot
+from pictures import colour_under, contrast
+
+
+@pytest.mark.parametrize("values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4)])
+def test_every_number_stands_out_from_its_cell(values):
+    axes = plot.show_matrix(values, "abcd", "abcd")
+    for text in axes.texts:
+        row, column = round(text.get_position()[1]), round(text.get_position()[0])
+        assert contrast(text.get_color(), colour_under(axes, row, column)) >= 4.5
+        assert text.get_fontsize() >= 9
+
+
+def test_all_other_text_is_large_enough_and_dark_on_an_opaque_ground():
+    axes = plot.show_mask(causal(), "abcD")
+    labels = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    assert min(label.get_fontsize() for label in labels) >= 9
+    assert axes.figure.patch.get_alpha() in (None, 1)
+    assert all(contrast(label.get_color(), axes.figure.get_facecolor()) >= 7 for label in labels)
+
+
+def test_allowed_and_blocked_differ_in_greyscale():
+    axes = plot.show_mask(causal(), "ab")
+    blocked = next(patch for patch in axes.patches if patch.get_hatch())
+    assert contrast(colour_under(axes, 0, 0), blocked.get_facecolor()[:3]) >= 1.4
+    assert contrast(blocked.get_edgecolor()[:3], blocked.get_facecolor()[:3]) >= 2  # the hatch itself
