@@ -34,15 +34,15 @@ from attnmask._check import value_error
 from attnmask._measure.progress import one_line, progress
 from attnmask._measure.snapshot import Snapshot
 from attnmask._measure.threads import suited_threads
-from attnmask._measure.values import seeded
+from attnmask._measure.values import Kind, seeded
 
 _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
 _MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
 
-THOROUGH = Budget(gradients=None, rows=40, halves=4, singles=2, alone=2, repeats=True, every_output=True)
-AGAIN = Budget(gradients=16, rows=24, halves=2, singles=1, alone=2, repeats=True)
-BRIEF = Budget(gradients=8, rows=14, halves=0, singles=0, alone=1)
-LARGE_TOKENS = BRIEF._replace(singles=16)  # where large queries may meet large keys
+THOROUGH = Budget(None, rows=40, halves=4, singles=2, single_kinds=(Kind.SMALL,), alone=2, repeats=True, every_output=True)
+AGAIN = Budget(16, rows=24, halves=2, singles=1, single_kinds=(Kind.HUGE,), alone=2, repeats=True)
+BRIEF = Budget(8, rows=14, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
+LARGE_TOKENS = BRIEF._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
 
 
 @dataclass(eq=False)

@@ -23,7 +23,8 @@ class Budget(NamedTuple):
     gradients: int | None  # outputs; None: all of them
     rows: int  # changes of all that an output may not see
     halves: int  # changes of a random half of it
-    singles: int  # positions changed alone
+    singles: int  # positions changed alone, each to one value of these kinds
+    single_kinds: tuple[Kind, ...]
     alone: int  # changes run at the shape that was given, besides those that moved something in a batch
     repeats: bool = False
     every_output: bool = False  # as many rows as outputs, where that is more
@@ -74,7 +75,8 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         order = torch.randperm(inputs, generator=chance).tolist()
         wanted = [place for place in order if bool(unreached[name][place])]
         wanted += [place for place in order if place not in wanted][: max(0, budget.singles - len(wanted))]
-        yield from (_single(case, name, place, kinds[row % 2], seed + row) for row, place in enumerate(wanted))
+        for row, place in enumerate(wanted):
+            yield from (_single(case, name, place, kind, seed + row) for kind in budget.single_kinds)
 
 
 def singles(findings: Findings) -> Iterator[Perturbation]:
