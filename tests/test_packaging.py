@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 COMPANION = Path(__file__).parents[1] / "companion"
-MODULES = {f"attnmask/{path.name}" for path in (COMPANION / "src/attnmask").iterdir() if path.suffix == ".py"}
+SOURCE = COMPANION / "src"
+MODULES = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")}
 
 
 def run(*command, **options):
