@@ -14,7 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe", "conventions")]
+TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe")] + [
+    "tests/conventions"
+]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
@@ -52,12 +54,12 @@ FAULTS = {
     ),
     "leave own rows out of reach": ("probe.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
     "read blocked as allowed": (
-        "_entries.py",
+        "conventions/entries.py",
         "return ~mask if mask.dtype == torch.bool",
         "return mask if mask.dtype == torch.bool",
     ),
     "put heads before samples": (
-        "conventions.py",
+        "conventions/pytorch.py",
         "~allowed.expand(samples, heads, -1, -1).flatten(0, 1)",
         "~allowed.expand(samples, heads, -1, -1).transpose(0, 1).flatten(0, 1)",
     ),

@@ -12,6 +12,9 @@ from attnmask.audits import Audit as Audit
 from attnmask.audits import Leak as Leak
 from attnmask.audits import assert_allowed as assert_allowed
 from attnmask.audits import audit as audit
+from attnmask.conventions.readings import Description as Description
+from attnmask.conventions.readings import Reading as Reading
+from attnmask.conventions.readings import describe as describe
 from attnmask.layers import CrossAttention as CrossAttention
 from attnmask.layers import Decoder as Decoder
 from attnmask.layers import Encoder as Encoder
@@ -29,8 +32,5 @@ from attnmask.masks import prefix as prefix
 from attnmask.masks import sliding_window as sliding_window
 from attnmask.probe import influence as influence
 from attnmask.stacks import reach as reach
-from attnmask.readings import Description as Description
-from attnmask.readings import Reading as Reading
-from attnmask.readings import describe as describe
 from attnmask.walkthrough import FourTokens as FourTokens
 from attnmask.walkthrough import four_tokens as four_tokens

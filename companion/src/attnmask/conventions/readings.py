@@ -1,4 +1,4 @@
-"""What an unknown tensor might mean as a mask: `describe` lists every reading that fits."""
+"""What may an unknown tensor mean as a mask? `describe` lists every reading that fits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnmask import conventions
 from attnmask._check import count, kind_of, not_a_mask_cause, type_error
-from attnmask._entries import BLOCKS, as_tensor
+from attnmask.conventions.entries import BLOCKS, as_tensor
 from attnmask.masks import Mask, causal, documents, from_dense, graph, padding
 
 _NAMES = {

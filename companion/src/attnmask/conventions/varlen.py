@@ -1,4 +1,4 @@
-"""Packed sequences, as FlashAttention takes them: which pairs they hold, and which masks they can hold."""
+"""Which pairs do packed sequences hold, as FlashAttention takes them, and which masks can they hold?"""
 
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,14 +1,23 @@
-"""What the entries of another library's mask say, read into bools: True = may attend."""
+"""What do the entries of a foreign mask say?
+
+`read_…` reads them into bools, True = may attend; `write_dense` gives the bools that every `to_…` starts from.
+"""
 
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from attnmask._check import kind_of, type_error, value_error
+from attnmask.masks import Mask, from_dense
+
+AnyMask = Mask | Bool[Tensor, "batch_or_1 heads_or_1 query_or_1 key_or_1"]
+Device = torch.device | str | None
 
 FOUR = "batch, head, query, key"
 BLOCKS = -9_000.0  # what a finite fill stays below: the weakest in use is -1e4, which bfloat16 rounds to -9984
+_NAN = "0 times minus infinity, or an empty row that went through a softmax"
 _CAUSES = {
     2: "two readings fit, (batch, key) and (query, key); say which: mask[:, None, None] or mask[None, None]",
     3: "two readings fit, (batch, query, key) and (head, query, key); say which: mask[:, None] or mask[None]",
@@ -44,10 +53,10 @@ def as_tensor(name: str, mask: Any, *axes: str) -> Tensor:
     return mask
 
 
-def numbers(name: str, additive: Any, *axes: str) -> Tensor:
+def read_additive(name: str, additive: Any, *axes: str) -> Tensor:
     """Return where numbers that are added allow.
 
-    >>> numbers("mask", torch.tensor([0.0, -torch.inf]), "key")
+    >>> read_additive("mask", torch.tensor([0.0, -torch.inf]), "key")
     tensor([ True, False])
     """
     additive = as_tensor(name, additive, *axes)
@@ -64,20 +73,20 @@ def numbers(name: str, additive: Any, *axes: str) -> Tensor:
     return allowed
 
 
-def not_blocked(name: str, mask: Any, *axes: str) -> Tensor:
+def read_blocked(name: str, mask: Any, *axes: str) -> Tensor:
     """Return where a mask of nn.MultiheadAttention allows: bool and True = blocked, or numbers to add.
 
-    >>> not_blocked("mask", torch.tensor([False, True]), "key")
+    >>> read_blocked("mask", torch.tensor([False, True]), "key")
     tensor([ True, False])
     """
     mask = as_tensor(name, mask, *axes)
-    return ~mask if mask.dtype == torch.bool else numbers(name, mask)
+    return ~mask if mask.dtype == torch.bool else read_additive(name, mask)
 
 
-def ones(name: str, mask: Any, *axes: str) -> Tensor:
+def read_zero_one(name: str, mask: Any, *axes: str) -> Tensor:
     """Return where a mask of bools, or of zeros and ones, allows: True or 1.
 
-    >>> ones("mask", torch.tensor([1, 0]), "key")
+    >>> read_zero_one("mask", torch.tensor([1, 0]), "key")
     tensor([ True, False])
     """
     mask = as_tensor(name, mask, *axes)
@@ -96,4 +105,9 @@ def ones(name: str, mask: Any, *axes: str) -> Tensor:
     return mask == 1
 
 
-_NAN = "0 times minus infinity, or an empty row that went through a softmax"
+def write_dense(mask: AnyMask, query_len: int, key_len: int | None, batch: int, heads: int, device: Device) -> Tensor:
+    """Return the smallest bool tensor of four axes; a dense mask is asked as a `Mask` is, where it lies."""
+    if isinstance(mask, Mask):
+        return mask.dense(query_len, key_len, batch=batch, heads=heads, device=device)
+    rule = from_dense(mask)
+    return rule.dense(query_len, key_len, batch=batch, heads=heads, device=mask.device if device is None else device)

@@ -1,0 +1,238 @@
+"""Every library, run for real on what `conventions` writes, gives what `attend` gives and what its row says.
+
+All that imports a framework of the table stands in this one file: they take long to load.
+"""
+
+import math
+from importlib.metadata import version
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from flax import nnx
+from torch import nn
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from attnmask import (
+    Mask,
+    attend,
+    causal,
+    conventions,
+    documents,
+    everything,
+    from_dense,
+    influence,
+    padding,
+    per_head,
+    sliding_window,
+)
+from attnmask.conventions import LIBRARIES
+from libraries import FLAGS, MODULES, RUNS, hugging_face_2d, identity_layer, keras_layer, multihead, sdpa_float
+
+BATCH, HEADS, D = 2, 2, 4
+KEEP = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])
+GONE = torch.tensor([[True, True, True, True, True], [False, False, False, False, False]])
+MASKS = {  # (mask, query length, key length)
+    "none": (everything(), 5, 5),
+    "padding": (padding(KEEP), 5, 5),
+    "causal": (causal(), 5, 5),
+    "both": (causal() & padding(KEEP), 5, 5),
+    "cross": (padding(KEEP), 3, 5),
+    "cross, each query its own": (causal().after(2) & padding(KEEP), 3, 5),
+    "per head": (per_head([causal(), sliding_window(1, 1)]), 5, 5),
+    "per head and sample": (per_head([causal(), sliding_window(2, 1)]) & padding(KEEP), 5, 5),
+    "empty rows": (causal() & padding(KEEP.flip(1)), 5, 5),
+    "an empty sample": (padding(GONE), 5, 5),
+}
+RUN = {row: RUNS[row.call, row.argument] for row in LIBRARIES if (row.call, row.argument) in RUNS}
+
+
+def qkv(query_len, key_len):
+    chance = torch.Generator().manual_seed(query_len * 10 + key_len)
+    return [torch.randn(BATCH, HEADS, length, D, generator=chance) for length in (query_len, key_len, key_len)]
+
+
+def test_every_row_that_names_a_version_is_run():
+    # The six masks of nn.Transformer go through a whole model; they have a test of their own below.
+    named = {(row.call, row.argument) for row in LIBRARIES if row.version} - {("nn.Transformer", "six masks")}
+    assert named == set(RUNS)
+
+
+@pytest.mark.parametrize("row", [row for row in LIBRARIES if row.version], ids=lambda row: f"{row.call} {row.argument}")
+def test_the_table_names_the_installed_version(row):
+    installed = MODULES[row.package].__version__ if row.package in MODULES else version(row.package)
+    assert installed.split("+")[0] == row.version
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("row", RUN, ids=lambda row: f"{row.call} {row.argument}")
+def test_a_library_with_the_converted_mask_gives_what_attend_gives(row, name):
+    mask, query_len, key_len = MASKS[name]
+    query, key, value = qkv(query_len, key_len)
+    if row.argument == "attention_mask (2-D)" and name not in ("none", "padding", "cross", "an empty sample"):
+        with pytest.raises(ValueError, match="2-D attention_mask is"):
+            RUN[row](query, key, value, mask)
+        return
+    output = RUN[row](query, key, value, mask)
+    if row.argument == "and_mask_function":  # asks for head 0 only, as the table says
+        mask = from_dense(mask.dense(query_len, key_len)[:, :1])
+    if row.call == "create_causal_mask":  # joins the mask to a causal one
+        mask = mask & causal().after(key_len - query_len)
+    wanted = attend(query, key, value, mask, empty_rows="nan")
+    empty = wanted.output.isnan().any(-1)
+    torch.testing.assert_close(output[~empty], wanted.output[~empty], atol=1e-5, rtol=1e-5)
+    gets = {
+        "zeros": torch.zeros_like(value),
+        "NaN": torch.full_like(value, torch.nan),
+        "mean of all values": value.mean(-2, keepdim=True).expand_as(value),
+    }[row.empty_row]
+    torch.testing.assert_close(output[empty], gets[:, :, :query_len][empty], atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert empty.any() == ("empty" in name) or row.call == "create_causal_mask"
+
+
+@pytest.mark.parametrize("call", FLAGS)
+def test_a_causal_flag_counts_from_the_corner_that_the_table_names(call):
+    query, key, value = torch.zeros(1, 1, 2, 5), torch.zeros(1, 1, 5, 5), torch.eye(5)[None, None]
+    weights = FLAGS[call](query, key, value)[0, 0]
+    by_hand = {
+        "upper left": torch.tensor([[1, 0, 0, 0, 0], [1 / 2, 1 / 2, 0, 0, 0]]),
+        "lower right": torch.tensor([[1 / 4, 1 / 4, 1 / 4, 1 / 4, 0], [1 / 5] * 5]),
+    }
+    corners = {row.alignment for row in LIBRARIES if row.call == call} - {""}
+    torch.testing.assert_close(weights, by_hand[corners.pop()])
+    assert not corners
+
+
+def test_every_causal_flag_in_the_table_is_tested():
+    assert {row.call for row in LIBRARIES if row.alignment and row.version} == set(FLAGS)
+
+
+def test_the_notes_on_empty_rows():
+    mask, query_len, key_len = MASKS["an empty sample"]
+    query, key, value = qkv(query_len, key_len)
+    mean = value[1].mean(-2, keepdim=True).expand_as(value[1])
+    assert (keras_layer(query, key, value, mask, scores=True)[1] == 0).all()
+    assert (keras_layer(query, key, value, mask, dropout=0.1)[1] == 0).all()
+    torch.testing.assert_close(hugging_face_2d(query, key, value, mask, "eager")[1], mean)
+    torch.testing.assert_close(sdpa_float(query, key, value, mask, fill=-1e9)[1], mean)
+    assert (multihead(query, key, value, mask, need_weights=False, bias=3.0)[1] == 3.0).all()
+    notes = {row.argument: row.note for row in LIBRARIES}
+    assert "zeros with dropout, or return_attention_scores=True" in notes["attention_mask"]
+    assert "eager: mean of all values" in notes["attention_mask (2-D)"]
+    assert "-1e9 gives the mean of all values in float32" in notes["attn_mask (float)"]
+    assert "out_proj.bias" in notes["key_padding_mask"]
+
+
+def test_the_rows_that_cast_numbers_turn_an_additive_mask_upside_down():
+    """0 becomes False and minus infinity True: what is seen is what was blocked."""
+    query, key, value = qkv(5, 5)
+    keep, blocked = padding(KEEP), padding(~KEEP)
+    additive = torch.zeros(2, 5).masked_fill(~KEEP, -math.inf)
+    pretends = Mask(lambda b, h, q, k: additive[b, k].bool(), batch=2)  # as casting to bool reads it
+    assert pretends.same_as(blocked, 5)
+    assert not pretends.same_as(keep, 5)
+    states = torch.empty(2, 5, 1)
+    assert torch.equal(
+        create_bidirectional_mask(LlamaConfig(attn_implementation="sdpa"), states, additive),
+        blocked.dense(5, 5).expand(2, 1, 5, 5),
+    )
+    merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, key, value)]
+    layer = identity_layer(HEADS, D, merged)
+    output = layer(merged[0], merged[2], merged[1], attention_mask=additive[:, None].expand(2, 5, 5).numpy())
+    wanted = attend(query, key, value, blocked).output.transpose(1, 2).flatten(2)
+    torch.testing.assert_close(torch.tensor(np.array(output)), wanted, atol=1e-5, rtol=1e-5)
+    tokens = [jnp.asarray(each.transpose(1, 2).numpy()) for each in (query, key, value)]
+    output = nnx.dot_product_attention(*tokens, mask=jnp.asarray(additive[:, None, None].numpy()))
+    torch.testing.assert_close(torch.tensor(np.array(output)).flatten(2), wanted, atol=1e-5, rtol=1e-5)
+    casting = [row.argument for row in LIBRARIES if "cast to bool" in row.note]
+    assert casting == ["attention_mask (2-D)", "attention_mask", "mask"]
+
+
+def test_an_empty_row_in_nn_transformer_as_its_row_says():
+    """Finite in training, where the attention gives zeros and its bias; NaN in evaluation without gradients."""
+    row = next(row for row in LIBRARIES if row.call == "nn.Transformer")
+    torch.manual_seed(0)
+    model = nn.Transformer(8, 2, 2, 2, 16, dropout=0.0, batch_first=True)
+    left = torch.tensor([[True] * 3, [False, True, True]])
+    six = conventions.to_transformer(everything(), causal() & padding(left), source_len=3, target_len=3, batch=2)
+    src, tgt = torch.randn(2, 2, 3, 8)
+    caught = []
+    attention = model.decoder.layers[0].self_attn
+    nn.init.constant_(attention.out_proj.bias, 3.0)
+    attention.register_forward_hook(lambda module, inputs, output: caught.append(output[0]))
+    output = model(src, tgt, **six)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert (caught[0][1, 0] == 3.0).all()
+    assert row.empty_row == "zeros"
+    assert "before the output bias" in row.note
+    attention._forward_hooks.clear()  # a hook keeps the layer off its fast path
+    with torch.no_grad():
+        assert model.eval()(src, tgt, **six)[1].isnan().all()
+    assert "in evaluation without gradients NaN" in row.note
+
+
+@pytest.mark.parametrize("memory", [None, sliding_window(1, 1)], ids=["default", "its own"])
+def test_the_six_masks_reach_the_attention_they_are_named_for(memory):
+    """One layer each side: what an output depends on follows from the three masks, one after the other."""
+    torch.manual_seed(0)
+    model = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True).double().eval()
+    source, target = padding(KEEP[:, :4]) & sliding_window(1, 1), causal() & padding(KEEP[:, :3])
+    six = conventions.to_transformer(source, target, memory, source_len=4, target_len=3, batch=2, heads=2)
+    found = influence(
+        lambda src, tgt: model(src, tgt, **six),
+        {"src": torch.randn(2, 4, 8).double(), "tgt": torch.randn(2, 3, 8).double()},
+    )
+    at_source = source.dense(4)[:, 0] | torch.eye(4, dtype=torch.bool)
+    at_target = target.dense(3)[:, 0] | torch.eye(3, dtype=torch.bool)
+    at_memory = (padding(KEEP[:, :4]) if memory is None else memory).dense(3, 4)[:, 0].expand(2, 3, 4)
+    assert torch.equal(found["src"], (at_memory.float() @ at_source.float()) > 0)
+    assert torch.equal(found["tgt"], at_target)
+
+
+def test_the_mask_function_of_hugging_face_is_a_mask_as_it_stands():
+    row = next(row for row in LIBRARIES if row.argument == "and_mask_function")
+    query, key, value = qkv(5, 5)
+    mask = documents(torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]))
+    wanted = attend(query, key, value, causal() & mask).output
+    for attention in ("eager", "sdpa"):
+        torch.testing.assert_close(RUN[row](query, key, value, mask, attention), wanted)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_real_model_reads_both_kinds_of_attention_mask_alike(attention):
+    """Two axes and the model's own causal mask, or four axes that hold both: the real tokens get the same."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    left = KEEP.flip(1)
+    ids = torch.randint(1, 50, (2, 5), generator=torch.Generator().manual_seed(0))
+    for config, model, own in (
+        (LlamaConfig(vocab_size=50, **sizes, num_key_value_heads=2), LlamaModel, causal()),
+        (BertConfig(vocab_size=50, **sizes), BertModel, everything()),
+    ):
+        config._attn_implementation = attention
+        torch.manual_seed(0)
+        network = model(config).eval()
+        with torch.no_grad():
+            two_axes, four_axes = (
+                network(ids, attention_mask=mask).last_hidden_state[left]
+                for mask in (
+                    conventions.to_huggingface(padding(left), 5),
+                    conventions.to_huggingface_4d(own & padding(left), 5),
+                )
+            )
+            none = network(ids).last_hidden_state[left]
+        torch.testing.assert_close(two_axes, four_axes, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(two_axes, none, atol=1e-3)
+
+
+def test_arrays_of_other_frameworks_are_read():
+    array = np.tril(np.ones((1, 1, 3, 3)))
+    for read in (conventions.from_flax, conventions.from_keras):
+        assert read(array).same_as(causal(), 3)
+        assert read(jnp.asarray(array)).same_as(causal(), 3)
+        assert read(tf.constant(array)).same_as(causal(), 3)
+    assert conventions.from_huggingface(np.where(array == 1, 0.0, -np.inf)).same_as(causal(), 3)
