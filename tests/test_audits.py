@@ -158,7 +158,7 @@ def test_a_forgotten_mask_is_reported_in_words():
     assert (
         "output 1 depends on input 3, which is in its future; first seen in Encoder.layers.1.attention.part.W_O" in text
     )
-    assert "seen by changed inputs (eval)" in text
+    assert "seen by gradient (eval)" in text
 
 
 def test_the_report_holds_what_was_allowed_found_and_leaked():
@@ -168,7 +168,7 @@ def test_the_report_holds_what_was_allowed_found_and_leaked():
     assert torch.equal(found, reach([causal(), sliding_window(1, right=1)], 5)[0])
     assert {(each.output, each.input) for each in report.leaks} == {(q, q + 1) for q in range(4)}
     one = report.leaks[0]
-    assert one.seen[:2] == ("changed inputs: eval", "gradient: eval")
+    assert one.seen[:2] == ("gradient: eval", "changed inputs: eval")
     assert one.size > 1e-3
     assert one.length == 5
 
@@ -321,7 +321,7 @@ def test_a_leak_that_only_longer_inputs_show_is_found_and_told_apart():
     model = Sees(lambda x: x.mean(1, keepdim=True) * (x.shape[1] > 8))
     report = audit(model, X)
     assert {each.length for each in report.leaks} == {11}
-    assert report.tried[-2:] == ("lengths 5, 2, 11", "2 samples")
+    assert report.tried[-2:] == ("lengths 5, 2, 11", "1 sample, and another one beside it")
     assert "(train), at length 11" in str(report)
     assert audit(model, X, lengths=[3, 8]).ok
     assert audit(model, lambda length: X[:, :1].repeat(1, length, 1), lengths=[4, 8]).ok

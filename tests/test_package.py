@@ -70,11 +70,6 @@ LONGEST = {ast.ClassDef: 120, ast.FunctionDef: 40, ast.AsyncFunctionDef: 40}
 # What is longer, and why it may be. What no longer is longer has no place here.
 EXCEPTIONS = {
     "masks.Mask": "what one can ask a mask, and how two are joined; still joins the rules behind them too",
-    "_trial.Trial": "still runs the model, reads its outputs and takes its gradients",
-    "_scene.Plan": "still checks what was asked, and makes the inputs that it is tried on",
-    "_examine.Way": "still holds every step of the audit in one mode; its methods share what was found",
-    "audits.audit": "still is the loop of the audit as well as its face",
-    "audits._report": "still counts, words and sorts what was found",
 }
 
 

@@ -19,7 +19,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from attnmask import attend, causal, padding, sliding_window
 from attnmask.layers import Decoder, Encoder, Translator
-from attnmask.probe import influence, reach
+from attnmask.probe import influence
+from attnmask.stacks import reach
 from oracles import reach_loop, stacks
 
 TRIL = torch.ones(5, 5).tril().bool()

@@ -26,7 +26,8 @@ from transformers import (
 )
 
 from attnmask import assert_allowed, audit, causal, everything, padding, sliding_window
-from attnmask.probe import influence, reach
+from attnmask.probe import influence
+from attnmask.stacks import reach
 
 VOCABULARY = 64
 IDS = torch.tensor([[7, 30, 9, 30, 5, 11], [8, 8, 12, 60, 3, 2]])

@@ -36,7 +36,8 @@ def assert_allowed(
 
     Examples
     --------
-    >>> from attnmask.layers import Encoder
+    >>> import torch
+    >>> from attnmask import Encoder, causal
     >>> encoder = Encoder(layers=1, d_model=8)
     >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal())
     """
@@ -112,7 +113,8 @@ def audit(
 
     Examples
     --------
-    >>> from attnmask.layers import Encoder
+    >>> import torch
+    >>> from attnmask import Encoder, causal
     >>> encoder = Encoder(layers=2, d_model=8)
     >>> report = audit(lambda x: encoder(x, [causal(), None]), torch.randn(1, 4, 8))
     >>> print(report.ok, "-", report.leaks[0])

@@ -1,6 +1,7 @@
 """On which inputs is the model tried, and what is allowed there?"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,14 +39,14 @@ def other_cases(question: Question, first: Case, snapshot: Snapshot) -> Iterator
 
 
 def _in_company(question: Question, first: Case, snapshot: Snapshot) -> Case | NotTried:
-    """Put a second sample of other values beside the given one."""
+    """Put a second sample of other values beside the given one, which alone is judged."""
     try:
-        beside = {name: first.other_values(name, Kind.SMALL, seed=1) for name in first.allowed}
         call = repeated(first.call, 2)
-        for name, values in beside.items():
-            call.as_batch_position(name)[1:] = values
+        for name in first.allowed:
+            call.as_batch_position(name)[1:] = first.call.as_batch_position(name, _redrawn(first, name))
         if output_len(call, snapshot) == first.judged.shape[1]:
-            return _case(question, call, first.judged.shape[1], IN_COMPANY, first.vocabulary, first.branched_on)
+            case = _case(question, call, first.judged.shape[1], IN_COMPANY, first.vocabulary, first.branched_on)
+            return replace(case, judged=case.judged & torch.tensor([[True], [False]]))
     except Exception:  # whatever a model raises: it takes one sample only
         pass
     return NotTried(Untried.SAMPLES)
@@ -154,12 +155,3 @@ def _stretched(call: ModelCall, length: int, by_default: bool) -> Any:
     places = torch.arange(length, device=values.device) % values.shape[axis]
     stretched = values.index_select(axis, places)
     return {name: stretched} if call.named else stretched
-
-
-def with_the_findings_of(case: Case, first: Case) -> bool:
-    """Say whether the same pairs are allowed in both cases, so that what is found belongs together."""
-    return case.label in (AS_GIVEN, OTHER_VALUES) and all(
-        torch.equal(table, first.allowed[name]) for name, table in case.allowed.items()
-    )
-
-

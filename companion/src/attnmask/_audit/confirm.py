@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attnmask._audit.probes import gradient_sizes
 from attnmask._audit.records import (
     Case,
     Counterexample,
@@ -16,7 +17,6 @@ from attnmask._audit.records import (
     Probe,
     Verdict,
 )
-from attnmask._audit.probes import gradient_sizes
 from attnmask._audit.runner import Runner
 from attnmask._audit.shrink import shrink
 from attnmask._measure.compare import max_abs, max_abs_diff
@@ -29,9 +29,7 @@ _STAYS = 0.5  # what is no rounding stays as large as it was
 SURE = 1e3  # times the dtype's rounding: no rounding is as large
 
 
-def confirm(
-    runner: Runner, small: dict[str, Tensor], hits: list[Hit], leaks: dict[str, PairSizes]
-) -> list[Verdict]:
+def confirm(runner: Runner, small: dict[str, Tensor], hits: list[Hit], leaks: dict[str, PairSizes]) -> list[Verdict]:
     """Tell leaks from rounding: what float64 does not make much smaller is real.
 
     Parameters
@@ -166,5 +164,3 @@ def _unconfirmed(runner: Runner, small: dict[str, Tensor], hits: list[Hit], erro
             else:
                 evidence = Evidence(Probe.VALUES, runner.mode)
             yield verdict(runner.case, example, evidence)
-
-

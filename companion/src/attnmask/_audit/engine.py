@@ -39,9 +39,11 @@ from attnmask._measure.values import Kind, seeded
 _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
 _MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
 
-THOROUGH = Budget(None, rows=40, halves=4, singles=2, single_kinds=(Kind.SMALL,), alone=2, repeats=True, every_output=True)
+THOROUGH = Budget(
+    None, rows=40, halves=4, singles=2, single_kinds=(Kind.SMALL,), alone=2, repeats=True, every_output=True
+)
 AGAIN = Budget(16, rows=24, halves=2, singles=1, single_kinds=(Kind.HUGE,), alone=2, repeats=True)
-BRIEF = Budget(8, rows=14, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
+BRIEF = Budget(gradients=8, rows=14, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
 LARGE_TOKENS = BRIEF._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
 
 
@@ -242,7 +244,8 @@ def file_changes(
             findings.add(verdict)
             if verdict.example is not None and not verdict.evidence.doubts:
                 examples.append(verdict.example)
-        small.clear(), hits.clear()
+        small.clear()
+        hits.clear()
 
     for item in changes(runner, some, findings.leaks, budget.alone):
         if not isinstance(item, Hit):
@@ -282,9 +285,7 @@ def file_repeats(runner: Runner, findings: Findings) -> None:
         findings.add(Remembered(sample, output, float(size[sample, output]), evidence, module))
 
 
-def file_modules(
-    runner: Runner, findings: Findings, examples: Iterable[Counterexample], positions: int | None
-) -> None:
+def file_modules(runner: Runner, findings: Findings, examples: Iterable[Counterexample], positions: int | None) -> None:
     """File in which modules leaks first show, in float64 where rounding blurs it."""
     examples = list(examples)
     for item in localize(runner, findings, examples, positions):

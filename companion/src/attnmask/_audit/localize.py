@@ -46,12 +46,12 @@ def localize(
         for named in trace.blame(name, place, pairs, before, after):
             unnamed[name][..., place] &= ~named.pairs
             yield named
-    for name, sample, place in _cells(unnamed, positions):
+    for name, stranger, place in _cells(unnamed, positions):
         cells = torch.zeros(unnamed[name].shape[2:], dtype=torch.bool)
-        cells[slice(None) if sample is None else sample, place] = True
+        cells[slice(None) if stranger is None else stranger, place] = True
         same = torch.eye(len(cells), dtype=torch.bool)[:, None, :]
         for kind in (Kind.SMALL, Kind.LARGE, Kind.MOVED):
-            pairs = unnamed[name][..., place] & (same if sample is None else ~same & cells[:, place])
+            pairs = unnamed[name][..., place] & (same if stranger is None else ~same & cells[:, place])
             if bool(pairs.any()):
                 given = Perturbation(name, cells, kind, seed=place).apply(runner.case, runner.call)
                 for named in trace.blame(name, place, pairs, {}, given):
@@ -111,13 +111,13 @@ class _Trace:
         given = {name: values.to(arguments[name].dtype) for name, values in given.items()}
         batch, outputs = runner.judged.shape
         call = runner.call
-        with recorded(call.model, runner.snapshot.modules, batch, outputs, call.output_axis) as records:
-            with runner.snapshot.run(), torch.set_grad_enabled(grad):
-                if before is not None:
-                    call.outputs(before)
-                    runner.snapshot.reseed()
-                    records.clear()
-                call.outputs(given)
+        watched = recorded(call.model, runner.snapshot.modules, batch, outputs, call.output_axis)
+        with watched as records, runner.snapshot.run(), torch.set_grad_enabled(grad):
+            if before is not None:
+                call.outputs(before)
+                runner.snapshot.reseed()
+                records.clear()
+            call.outputs(given)
         self.order.update(dict.fromkeys(name for name, _ in records))
         if not given and before is None:
             self.unchanged[grad] = records
@@ -195,5 +195,3 @@ def _names(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
     roots = [module for module in modules if id(module) not in inner]
     named = chain(*(root.named_modules(prefix=type(root).__name__) for root in roots))
     return {module: name for name, module in named}
-
-

@@ -34,9 +34,9 @@ class Budget(NamedTuple):
 
 
 def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
-    """Return the largest gradient of some outputs in each input, (batch, output, batch, input), as a share of the largest.
+    """Return the largest gradients of outputs in inputs, (batch, output, batch, input), as shares of the largest.
 
-    ``rows``: which outputs, (batch, output).
+    ``rows``: of which outputs, (batch, output).
     """
     shape = runner.judged.shape
     sizes = {
@@ -126,15 +126,14 @@ def _same_mask(runner: Runner, change: Perturbation) -> bool:
 
 def _in_batches(
     runner: Runner, some: list[Perturbation], known: dict[str, PairSizes]
-) -> Iterator[Perturbation | Reached | NotTried]:
+) -> Iterator[Perturbation | Reached]:
     """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
     if not some:
         return
     case, copies = runner.case, runner.copies
     try:
         reference = runner.unchanged_copies(copies)
-    except Exception as error:  # whatever a model raises
-        yield NotTried(Untried.BATCHES, runner.mode, case.label, error=one_line(error))
+    except Exception:  # whatever a model raises: one by one, nothing is left out
         yield from some
         return
     for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):

@@ -1,5 +1,6 @@
 """Which data do the steps hand on?"""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -175,7 +176,6 @@ class Untried(Enum):
     GRADIENTS = "gradients"
     SOME_VALUES = "some values of an input"
     REPEATS = "two calls in a row"
-    BATCHES = "many copies in one batch"
     SAMPLES = "other samples"
     LEFT_OUT = "inputs that allowed does not name"
     LENGTHS = "other lengths"
@@ -211,7 +211,8 @@ class Tried(NamedTuple):
 class PairSizes:
     """Pairs that were reached, (batch, output, batch, input): how large the effect was, and what saw it."""
 
-    def __init__(self, batch: int, outputs: int, inputs: int) -> None:
+    def __init__(self, table: Tensor) -> None:
+        batch, outputs, inputs = table.shape
         self.size = torch.zeros(batch, outputs, batch, inputs, dtype=torch.float64)
         self.seen: dict[Evidence, Tensor] = {}
 
@@ -228,8 +229,8 @@ class PairSizes:
 
     def copy(self) -> "PairSizes":
         """Return the same pairs, to be added to."""
-        other = PairSizes(*self.size.shape[:2], self.size.shape[3])
-        other.size, other.seen = self.size, dict(self.seen)
+        other = copy.copy(self)
+        other.seen = dict(self.seen)
         return other
 
     def explains(self, cells: Tensor) -> Tensor:
@@ -256,7 +257,7 @@ class Findings:
     def __post_init__(self) -> None:
         for name, table in self.case.allowed.items():
             for kind in (self.leaks, self.suspects, self.nan):
-                kind.setdefault(name, PairSizes(*table.shape))
+                kind.setdefault(name, PairSizes(table))
             self.reached.setdefault(name, torch.zeros_like(table))
 
     @property
@@ -288,7 +289,8 @@ class Findings:
     def unreached(self) -> dict[str, Tensor]:
         """Return which inputs (input,) some judged output may depend on, and as far as is known does not."""
         judged = self.case.judged[..., None]
-        return {name: (table & ~self.reached[name] & judged).flatten(0, 1).any(0) for name, table in self.case.allowed.items()}
+        allowed = self.case.allowed
+        return {name: (table & ~self.reached[name] & judged).flatten(0, 1).any(0) for name, table in allowed.items()}
 
     def unexplained(self, hit: Hit) -> Hit | None:
         """Return what of a hit no known leak explains, and no suspect of that size; None where nothing is left."""
@@ -308,7 +310,7 @@ class Findings:
 
     def copy(self) -> "Findings":
         """Return findings that can be added to while these stay as they are."""
-        found = (self.leaks, self.suspects, self.nan)
-        leaks, suspects, nan = ({name: each.copy() for name, each in kind.items()} for kind in found)
-        rest = (self.reached, self.modules, self.order, self.remembered, self.nan_at_once, self.tried, self.not_tried)
-        return Findings(self.case, leaks, suspects, nan, *map(dict, rest))
+        parts: dict[str, Any] = {name: dict(value) for name, value in vars(self).items() if name != "case"}
+        for kind in ("leaks", "suspects", "nan"):
+            parts[kind] = {name: each.copy() for name, each in parts[kind].items()}
+        return Findings(self.case, **parts)

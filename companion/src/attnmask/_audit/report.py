@@ -10,6 +10,7 @@ from torch import Tensor
 from attnmask._audit.cases import IN_COMPANY
 from attnmask._audit.records import (
     Case,
+    Doubt,
     Evidence,
     Findings,
     NotTried,
@@ -277,7 +278,9 @@ def _own_sample(pairs: PairSizes) -> Tensor:
 def _label(evidence: Evidence) -> str:
     """Say what saw a pair: a probe, its mode, and what remains in doubt."""
     mode = evidence.mode.name if evidence.probe is Probe.GRADIENT else evidence.mode.label
-    doubts = [f"{each.value}: {evidence.error}" if each.name == "UNCONFIRMED" else each.value for each in evidence.doubts]
+    doubts = [
+        f"{each.value}: {evidence.error}" if each.name == "UNCONFIRMED" else each.value for each in evidence.doubts
+    ]
     return f"{evidence.probe.value}: {'; '.join([mode, *doubts])}"
 
 
@@ -304,7 +307,6 @@ _NOT_TRIED = {
     Untried.GRADIENTS: "gradients in {name}{label} ({error})",
     Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
     Untried.REPEATS: "two calls in a row, {mode} ({error})",
-    Untried.BATCHES: "many copies in one batch, {mode}{label} ({error})",
     Untried.SAMPLES: "other samples in a batch (one sample was given, and no other could be added)",
     Untried.LEFT_OUT: "what depends on {detail} (allowed says nothing about it)",
     Untried.LENGTHS: "other lengths (inputs can be a function of length)",

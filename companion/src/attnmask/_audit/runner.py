@@ -55,7 +55,7 @@ class Runner:
                 many.as_batch_position(name)[rows] = self.call.as_batch_position(name, values)
         with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
             outputs = many.outputs(many.arguments)
-        outputs = [output.detach().unflatten(0, (len(each), batch)) for output in outputs]
+        outputs = [output.detach().reshape(len(each), batch, *output.shape[1:]) for output in outputs]
         if self.changed_copies is None and any(each):
             self.changed_copies, self.digests = list(each), list(map(digest, outputs))
         return outputs
@@ -86,7 +86,7 @@ class Runner:
     def moved_in_copies(self, before: list[Tensor], after: list[Tensor]) -> Tensor:
         """Compare two runs of copies bit for bit: return the judged outputs that moved, (copy, batch, output)."""
         flat = [[each.flatten(0, 1) for each in outputs] for outputs in (before, after)]
-        return changed(*flat).unflatten(0, (-1, len(self.judged))) & self.judged
+        return changed(*flat).reshape(-1, *self.judged.shape) & self.judged
 
     @contextmanager
     def exactly(self) -> Iterator["Runner"]:
@@ -99,4 +99,4 @@ class Runner:
 def digest(tensor: Tensor) -> bytes:
     """Return what stands for a tensor's bits."""
     flat = tensor.cpu().contiguous().flatten().view(torch.uint8)
-    return blake2b(memoryview(flat.numpy())).digest()
+    return blake2b(flat.numpy().data).digest()

@@ -34,7 +34,7 @@ def _lines(steps: Sequence[Any], what: str) -> Iterator[Any]:
 def one_line(error: Exception) -> str:
     """Return the kind of an error and the start of its first line.
 
-    >>> one_line(RuntimeError("no training here\\nat all"))
+    >>> one_line(RuntimeError("no training here"))
     'RuntimeError: no training here'
     """
     line = (str(error).strip().splitlines() or [""])[0]

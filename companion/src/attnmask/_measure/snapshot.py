@@ -189,7 +189,8 @@ class Snapshot:
             if (container or before) and type(container) in _CONTAINERS and not _alike(container, before):
                 container.clear()
                 (container.update if isinstance(container, dict | set) else container.extend)(before)
-        return any([kept.put_back(in_full) for kept in self.tensors.values()])
+        silent = [kept.put_back(in_full) for kept in self.tensors.values()]
+        return any(silent)
 
     def reseed(self) -> None:
         """Put the random generators back alone."""
