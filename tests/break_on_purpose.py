@@ -14,23 +14,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe", "conventions")]
+TESTS = ["tests/masks"]
+TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "probe", "conventions")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
     "flip the polarity": ("attention.py", "masked_fill(~allowed,", "masked_fill(allowed,"),
     "shift the diagonal up by one": (
-        "masks.py",
+        "masks/constructors.py",
         '_band("causal", "", None, 0, position_ids)',
         '_band("causal", "", None, 1, position_ids)',
     ),
     "shift the diagonal down by one": (
-        "masks.py",
+        "masks/constructors.py",
         '_band("causal", "", None, 0, position_ids)',
         '_band("causal", "", None, -1, position_ids)',
     ),
     "drop the padding": (
-        "masks.py",
+        "masks/rules.py",
         "return _look_up(self.table, batch, key)",
         "return _look_up(self.table, batch, key) | True",
     ),

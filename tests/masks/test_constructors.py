@@ -1,5 +1,6 @@
 from importlib import import_module
 from inspect import isfunction, signature
+from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
@@ -26,12 +27,15 @@ def constructors():
     }
 
 
-def test_every_constructor_is_exported_and_has_an_oracle():
+def test_every_constructor_is_exported_listed_and_has_an_oracle():
     made = constructors()
     assert {"causal", "from_dense"} < set(made)
     for package in (masks, attnmask):
         assert {name for name, each in made.items() if getattr(package, name, None) is not each} == set()
     assert set(made) - set(LEAVES) == set()
+    for page in ("README.md", "CHANGELOG.md"):
+        text = (Path(__file__).parents[2] / "companion" / page).read_text(encoding="utf-8")
+        assert {name for name in made if f"`{name}`" not in text} == set(), page
 
 
 @pytest.mark.parametrize("name", constructors())

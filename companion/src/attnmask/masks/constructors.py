@@ -106,7 +106,8 @@ def sliding_window(
     ----------
     Beltagy et al., "Longformer: The Long-Document Transformer" (2020), section 3.1.
     """
-    left, right, dilation = count("left", left), count("right", right), _at_least_one("dilation", dilation)
+    left, right = count("left", left), count("right", right)
+    dilation = _at_least_one("dilation", dilation, "gaps were counted where steps are; neighbours are 1 apart")
     low, high = -count("left * dilation", left * dilation), count("right * dilation", right * dilation)
     arguments = f"{left}, {right}" if right else f"{left}"
     if dilation != 1:
@@ -144,7 +145,7 @@ def chunked(size: int) -> Mask:
             [0, 0, 1, 0],
             [0, 0, 1, 1]], dtype=torch.int32)
     """
-    size = _at_least_one("size", size)
+    size = _at_least_one("size", size, "a number of chunks, rounded down; size is how many tokens one has")
     return Mask(Band(f"chunked({size})", 0, 0, chunk=size))
 
 
@@ -376,8 +377,9 @@ def _tokens(rule: Rule, ids: Tensor) -> Mask:
     return Mask(rule, batch=batch, query_len=length, key_len=length)
 
 
-def _at_least_one(name: str, value: int) -> int:
+def _at_least_one(name: str, value: int, likely_cause: str) -> int:
     """Check that a size is an integer from 1."""
-    if count(name, value) == 0:
-        raise value_error(f"{name} to be 1 or more", "0", "gaps were counted where steps are; neighbours are 1 apart")
-    return count(name, value)
+    value = count(name, value)
+    if value == 0:
+        raise value_error(f"{name} to be 1 or more", "0", likely_cause)
+    return value
