@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,13 @@ def test_plain_integers_get_a_bool_tensor():
         assert isinstance(answer, torch.Tensor)
         assert answer.dtype == torch.bool
     assert not (~Mask(lambda b, h, q, k: True))(0, 0, 0, 1)
+
+
+def test_a_rule_of_ones_own_goes_by_the_last_name_it_was_given():
+    adds = Mask(lambda batch, head, query, key: key - query, name="mine")
+    for mask, name in ((adds, "mine"), (replace(adds, name="ours"), "ours"), (~replace(adds, name="ours").T, "ours")):
+        with pytest.raises(TypeError, match=f"the rule of {name} to answer with bools"):
+            mask(0, 0, 0, 0)
 
 
 def test_a_rule_of_ones_own_is_compared_on_the_heads_asked_for():
