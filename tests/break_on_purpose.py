@@ -14,25 +14,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = [f"tests/test_{name}.py" for name in ("masks", "attention", "symbolic", "layers", "probe")] + [
-    "tests/conventions"
-]
+TESTS = ["tests/masks", "tests/conventions"]
+TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "probe")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
     "flip the polarity": ("attention.py", "masked_fill(~allowed,", "masked_fill(allowed,"),
     "shift the diagonal up by one": (
-        "masks.py",
+        "masks/constructors.py",
         '_band("causal", "", None, 0, position_ids)',
         '_band("causal", "", None, 1, position_ids)',
     ),
     "shift the diagonal down by one": (
-        "masks.py",
+        "masks/constructors.py",
         '_band("causal", "", None, 0, position_ids)',
         '_band("causal", "", None, -1, position_ids)',
     ),
     "drop the padding": (
-        "masks.py",
+        "masks/rules.py",
         "return _look_up(self.table, batch, key)",
         "return _look_up(self.table, batch, key) | True",
     ),
@@ -52,7 +51,7 @@ FAULTS = {
         "x = layer(x, mask, memory, memory_mask)",
         "x = layer(x, mask if layer is self.layers[0] else None, memory, memory_mask)",
     ),
-    "leave own rows out of reach": ("probe.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
+    "leave own rows out of reach": ("stacks.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
     "read blocked as allowed": (
         "conventions/entries.py",
         "return ~mask if mask.dtype == torch.bool",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from attnmask import (
     Mask,
     causal,
+    chunked,
     documents,
     everything,
     from_dense,
@@ -57,6 +58,12 @@ def table(rule: Rule, sizes: Sizes) -> torch.Tensor:
     )
 
 
+def dense(mask: Mask, sizes: Sizes) -> torch.Tensor:
+    """Write a mask out in full, as `table` writes a plain rule."""
+    small = mask.dense(sizes.query_len, sizes.key_len, batch=sizes.batch, heads=sizes.heads)
+    return small.expand(sizes.batch, sizes.heads, sizes.query_len, sizes.key_len)
+
+
 def attention_loop(query, key, value, allowed, empty=0.0):
     """Masked attention of one (query, d), (key, d), (key, d_value) in float64, number by number."""
     weights, output = [], []
@@ -96,8 +103,19 @@ def causal_cases(draw, sizes):
 
 @st.composite
 def window_cases(draw, sizes):
-    left, right = draw(st.integers(0, 4)), draw(st.integers(0, 4))
-    return Case(sliding_window(left, right), lambda b, h, q, k: q - left <= k <= q + right, sizes)
+    left, right, apart = draw(st.integers(0, 4)), draw(st.integers(0, 4)), draw(st.integers(1, 3))
+    mask = sliding_window(left, right, dilation=apart)
+    return Case(mask, lambda b, h, q, k: any(k == q + i * apart for i in range(-left, right + 1)), sizes)
+
+
+@st.composite
+def chunk_cases(draw, sizes):
+    size = draw(st.integers(1, 4))
+
+    def rule(b, h, q, k):
+        return any(start <= q < start + size and start <= k < start + size for start in range(0, 99, size))
+
+    return Case(chunked(size), rule, sizes)
 
 
 @st.composite
@@ -126,9 +144,9 @@ def position_cases(draw, sizes):
     ids = torch.tensor(at)
     if draw(st.booleans()):
         return Case(causal(position_ids=ids), lambda b, h, q, k: at[b][k] <= at[b][q], sizes)
-    left, right = draw(st.integers(0, 3)), draw(st.integers(0, 3))
-    mask = sliding_window(left, right, position_ids=ids)
-    return Case(mask, lambda b, h, q, k: at[b][q] - left <= at[b][k] <= at[b][q] + right, sizes)
+    left, right, apart = draw(st.integers(0, 3)), draw(st.integers(0, 3)), draw(st.integers(1, 2))
+    mask = sliding_window(left, right, dilation=apart, position_ids=ids)
+    return Case(mask, lambda b, h, q, k: at[b][k] - at[b][q] in range(-left * apart, right * apart + 1, apart), sizes)
 
 
 @st.composite
@@ -172,6 +190,7 @@ LEAVES = {
     "everything": everything_cases,
     "causal": causal_cases,
     "sliding_window": window_cases,
+    "chunked": chunk_cases,
     "padding": padding_cases,
     "prefix": prefix_cases,
     "documents": document_cases,
@@ -184,11 +203,38 @@ LEAVES = {
 ANY_LENGTHS = [leaf for name, leaf in LEAVES.items() if name not in ("documents", "position_ids")]
 
 
+def positions(batch: int, length: int, below: int) -> st.SearchStrategy[torch.Tensor]:
+    """Draw places to ask at: (token,), or (batch, token)."""
+    place = st.integers(0, below - 1)
+    one = st.lists(place, min_size=length, max_size=length)
+    return st.one_of(one, rows(batch, length, place)).map(torch.tensor)
+
+
+@st.composite
+def at_cases(draw, sizes, depth):
+    """A composition asked at other places: of its queries, of its keys, or both."""
+    which = draw(st.sampled_from(["queries", "keys", "both"]))
+    inner_queries = sizes.query_len if which == "keys" else draw(st.integers(1, 6))
+    inner_keys = sizes.key_len if which == "queries" else draw(st.integers(1, 6))
+    inner = draw(cases(Sizes(sizes.batch, sizes.heads, inner_queries, inner_keys), depth))
+    query_at = None if which == "keys" else draw(positions(sizes.batch, sizes.query_len, inner_queries))
+    key_at = None if which == "queries" else draw(positions(sizes.batch, sizes.key_len, inner_keys))
+
+    def place(at, b, token):
+        return token if at is None else int(at[token] if at.dim() == 1 else at[b, token])
+
+    return Case(
+        inner.mask.at(query_at, key_at),
+        lambda b, h, q, k: inner.rule(b, h, place(query_at, b, q), place(key_at, b, k)),
+        sizes,
+    )
+
+
 @st.composite
 def cases(draw, sizes=None, depth=3):
-    """A random composition of leaves under & | ~ T after, with the rule that loops follow."""
+    """A random composition of leaves under & | ~ T after at, with the rule that loops follow."""
     sizes = draw(some_sizes()) if sizes is None else sizes
-    kind = draw(st.sampled_from(["leaf", "and", "or", "not", "T", "after"])) if depth else "leaf"
+    kind = draw(st.sampled_from(["leaf", "and", "or", "not", "T", "after", "at"])) if depth else "leaf"
     if kind == "leaf":
         square = sizes.query_len == sizes.key_len
         return draw(draw(st.sampled_from(list(LEAVES.values()) if square else ANY_LENGTHS))(sizes))
@@ -203,6 +249,8 @@ def cases(draw, sizes=None, depth=3):
     if kind == "T":
         inner = draw(cases(Sizes(sizes.batch, sizes.heads, sizes.key_len, sizes.query_len), depth - 1))
         return Case(inner.mask.T, lambda b, h, q, k: inner.rule(b, h, k, q), sizes)
+    if kind == "at":
+        return draw(at_cases(sizes, depth - 1))
     cached = draw(st.integers(0, 3))
     inner = draw(cases(Sizes(sizes.batch, sizes.heads, sizes.query_len + cached, sizes.key_len), depth - 1))
     return Case(inner.mask.after(cached), lambda b, h, q, k: inner.rule(b, h, q + cached, k), sizes)

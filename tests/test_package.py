@@ -18,7 +18,10 @@ COMPANION = Path(__file__).parents[1] / "companion"
 ORDER = [
     "_check",
     "_device",
-    "masks",
+    "masks/rules",
+    "masks/mask",
+    "masks/constructors",
+    "masks/__init__",
     "conventions/table",
     "conventions/installed",
     "conventions/entries",
@@ -68,9 +71,7 @@ ORDER = [
 # The most lines of code of a class and of a function: what a reader takes in at once.
 LONGEST = {ast.ClassDef: 120, ast.FunctionDef: 40, ast.AsyncFunctionDef: 40}
 # What is longer, and why it may be. What no longer is longer has no place here.
-EXCEPTIONS = {
-    "masks.Mask": "what one can ask a mask, and how two are joined; still joins the rules behind them too",
-}
+EXCEPTIONS = {}
 
 
 def modules(root):

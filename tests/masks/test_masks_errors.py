@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from attnmask import Mask, causal, documents, everything, from_dense, graph, padding, per_head, prefix, sliding_window
+from attnmask import (
+    Mask,
+    causal,
+    chunked,
+    documents,
+    everything,
+    from_dense,
+    graph,
+    padding,
+    per_head,
+    prefix,
+    sliding_window,
+)
 from errors import CUBE, IDS, INF, KEEP, meets_a_sentence
 
 pytestmark = pytest.mark.usefixtures("as_installed")
@@ -178,6 +190,87 @@ CASES = {
     "documents of nothing": (lambda: documents(None), "ids to be an integer tensor", "None", "a tensor was meant"),
     "padding of a mask": (lambda: padding(causal()), "a bool tensor", "causal() (Mask)", "a Mask already"),
     "forgotten parentheses in a rule": (lambda: causal & padding(KEEP), "both sides of &", "(function)", "forgotten"),
+    # ---- at, chunked, dilation
+    "positions as floats": (
+        lambda: causal().at(IDS.float()),
+        "query_positions to be an integer tensor of shape (token) or (batch, token)",
+        "a float32 tensor of shape (2, 3)",
+        "a mask or an embedding where integers were meant",
+    ),
+    "one position without its axis": (
+        lambda: causal().at(torch.tensor(5)),
+        "query_positions to be an integer tensor of shape (token) or (batch, token)",
+        "an int64 tensor of shape ()",
+        "an axis too few or too many",
+    ),
+    "a number for positions": (
+        lambda: causal().at(5),
+        "query_positions to be an integer tensor",
+        "5 (int)",
+        "torch.tensor(...) makes one",
+    ),
+    "an empty slot for a position": (
+        lambda: causal().at(None, torch.tensor([0, -1])),
+        "every one of key_positions to be 0 or more",
+        "-1",
+        "an empty slot in a cache; give that slot position 0, and block it with & padding(filled)",
+    ),
+    "a query position beyond the table": (
+        lambda: documents(IDS).at(torch.tensor([0, 3])),
+        "query_positions below 3, as documents(ids[2, 3]) holds",
+        "3",
+        "a table that covers a part of the sequence",
+    ),
+    "a key position beyond the table": (
+        lambda: padding(KEEP).at(None, torch.tensor([[7, 0]])),
+        "key_positions below 3, as padding(keep[2, 3]) holds",
+        "7",
+        "make the mask from all of it",
+    ),
+    "positions beyond all bounds": (
+        lambda: causal().at(torch.tensor([2**62])),
+        "query_positions between -2**62 and 2**62",
+        "larger numbers",
+        "hashes where places were meant",
+    ),
+    "positions of another batch": (
+        lambda: padding(KEEP).at(IDS.repeat(2, 1)),
+        "positions of one batch, for padding(keep[2, 3])",
+        "2 and 4",
+        "different sets of token ids",
+    ),
+    "positions of two batches": (
+        lambda: causal().at(IDS, IDS.repeat(2, 1)),
+        "positions of one batch, for causal()",
+        "2 and 4",
+        "different sets of token ids",
+    ),
+    "a cache beyond the positions": (
+        lambda: causal().at(IDS).after(3),
+        "fewer than 3 cached keys, as causal().at(query_positions[2, 3]) holds 3 queries",
+        "3",
+        "give it cached and new tokens together",
+    ),
+    "more queries than positions": (
+        lambda: causal().at(IDS).dense(4),
+        "query_len=3, as causal().at(query_positions[2, 3]) holds",
+        "query_len=4",
+        "other token ids",
+    ),
+    "a chunk of nothing": (lambda: chunked(0), "size to be 1 or more", "0", "rounded down"),
+    "a negative chunk": (lambda: chunked(-4), "size to be 0 or more", "-4", "a sign slip"),
+    "no dilation": (
+        lambda: sliding_window(2, dilation=0),
+        "dilation to be 1 or more",
+        "0",
+        "gaps were counted where steps are; neighbours are 1 apart",
+    ),
+    "a dilation beyond all bounds": (
+        lambda: sliding_window(2**40, dilation=2**40),
+        "left * dilation to be less than 2**62",
+        "1208925819614629174706176",
+        "None was meant",
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from attnmask.layers import SelfAttention as SelfAttention
 from attnmask.layers import Translator as Translator
 from attnmask.masks import Mask as Mask
 from attnmask.masks import causal as causal
+from attnmask.masks import chunked as chunked
 from attnmask.masks import documents as documents
 from attnmask.masks import everything as everything
 from attnmask.masks import from_dense as from_dense

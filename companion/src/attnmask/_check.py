@@ -136,17 +136,17 @@ def in_vocabulary(name: str, ids: Tensor, size: int, likely_cause: str) -> None:
         raise value_error(expected, f"ids from {int(ids.min())} to {int(ids.max())}", likely_cause)
 
 
-def integer_table(name: str, ids: Tensor, axes: str) -> Tensor:
+def integer_table(name: str, ids: Tensor, *axes: str) -> Tensor:
     """Check an integer table's dtype and rank; return a copy in int64.
 
     >>> integer_table("ids", torch.tensor([3], dtype=torch.uint8), "token")
     tensor([3])
     """
-    wanted = f"{name} to be an integer tensor of shape ({axes})"
+    wanted = f"{name} to be an integer tensor of shape ({') or ('.join(axes)})"
     if not isinstance(ids, Tensor):
         raise type_error(wanted, kind_of(ids), "a tensor was meant; torch.tensor(...) makes one")
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
         raise type_error(wanted, kind_of(ids), "a mask or an embedding where integers were meant")
-    if ids.dim() != axes.count(",") + 1:
+    if ids.dim() not in [text.count(",") + 1 for text in axes]:
         raise value_error(wanted, kind_of(ids), "an axis too few or too many; one sample of ids is ids[None]")
     return ids.detach().to(torch.int64, copy=True)

@@ -10,7 +10,6 @@ from torch import Tensor
 from attnmask._audit.cases import IN_COMPANY
 from attnmask._audit.records import (
     Case,
-    Doubt,
     Evidence,
     Findings,
     NotTried,
