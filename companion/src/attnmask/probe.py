@@ -131,7 +131,7 @@ def _by_perturbation(call: ModelCall, kept: Snapshot) -> dict[str, Tensor]:
         values = call.as_batch_position(name)
         size, kinds = lookups.sizes.get(name), enumerate((Kind.SMALL, Kind.LARGE, Kind.MOVED))
         others[name] = [other_values(name, values, kind, size, seed) for seed, kind in kinds]
-        reached[name] = torch.zeros(*unchanged.shape[:2], values.shape[1], dtype=torch.bool)
+        reached[name] = torch.zeros(*unchanged.shape[:2], values.shape[1], dtype=torch.bool, device="cpu")
     changes = [(name, *at) for name, each in reached.items() for at in (~each[:, 0]).nonzero().tolist()]
     for name, sample, position in progress(changes, "influence: changed inputs"):
         outputs = []
