@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnmask import Mask, assert_allowed
+from attnmask import assert_allowed
 from corpus import (
     ALWAYS,
     CLEAN,
@@ -58,15 +58,8 @@ def test_audit_finds_the_fault_and_names_the_module(case: Case) -> None:
     calls no parts, the one around it.
     """
     for seed in SEEDS:
-        inputs = case.inputs(seed)
-        mask = case.allowed if isinstance(case.allowed, Mask) else case.allowed(inputs)
         with pytest.raises(AssertionError, match=r"(leak|NaN)s?:\n  output \d+ (depends on|turns NaN with) ") as caught:
-            assert_allowed(
-                case.make(seed),
-                inputs,
-                mask if case.of is None else {case.of: mask},
-                same_sequence=(case.of or True) if case.one_sequence else False,
-            )
+            assert_allowed(case.make(seed), **case.asked(case.inputs(seed)))
         named = re.findall(r"first seen in (\S+)", str(caught.value))
         around = case.where.rpartition(".")[0] if case.leaks_in == FAST_PATH else case.where
         assert not case.where or any(f"{each}.".startswith((f"{case.where}.", f"{around}.")) for each in named), named
