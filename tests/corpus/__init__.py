@@ -5,7 +5,21 @@ and yet that output position differs. Every clean case keeps to its mask, howeve
 A file holds a family of faults; importing it writes them down.
 """
 
-from corpus import batch, clean, hidden, masks, mixing, modes, numerics, padding, state, translation  # noqa: F401
+from corpus import (  # noqa: F401
+    batch,
+    clean,
+    conditions,
+    hidden,
+    layouts,
+    masks,
+    mixing,
+    modes,
+    numerics,
+    padding,
+    state,
+    suspicious,
+    translation,
+)
 from corpus.case import ALWAYS, FAST_PATH, Case, Witness, allowed_table, differs, leaves, run, same, tensor_of
 from corpus.inputs import altered
 from corpus.parts import Attention, lower, softmax

@@ -1,14 +1,15 @@
 """Routing, and samples of a batch that meet."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corpus.case import LENGTH, WIDTH
-from corpus.inputs import causal_kept, right_padded
-from corpus.parts import Embed, made, mapping, mixing
+from corpus.case import EVAL, LENGTH, TRAIN, WIDTH
+from corpus.inputs import causal_kept, right_padded, samples
+from corpus.parts import Embed, aware, made, mapping, mixing
 from corpus.registry import fault
 
 
@@ -124,4 +125,154 @@ fault(
     allowed=causal_kept,
     cells=[(1, 0), (1, 1)],
     where="recurrent",
+)
+
+
+def _paired(x: Tensor) -> Tensor:
+    return x + x.flip(0).mean(1, keepdim=True) * (len(x) == 2)
+
+
+def _last_into_first(x: Tensor) -> Tensor:
+    return torch.cat([x[:1] + x[-1:], x[1:]])
+
+
+def _within_chunks(x: Tensor) -> Tensor:
+    return torch.cat([chunk - chunk.mean(0, keepdim=True) for chunk in x.split(8)])
+
+
+def _within_full_chunks(x: Tensor) -> Tensor:
+    return torch.cat([chunk + chunk.flip(0) * (len(chunk) == 8) for chunk in x.split(8)])
+
+
+def _from_the_chunk_before(x: Tensor) -> Tensor:
+    chunks = x.split(8)
+    return torch.cat([chunks[0], *(new + old.mean(0) for old, new in itertools.pairwise(chunks))])
+
+
+def _future(x: Tensor) -> Tensor:
+    return x + x.mean(1, keepdim=True)
+
+
+ALONE = {"inputs": samples(1), "shown_on": samples(2), **OTHER_SAMPLE}
+
+fault(
+    "one_sample_given_mean_over_the_batch",
+    "The mean over the samples is added, and the only sample given is its own mean.",
+    mapping(lambda x: x + x.mean(0, keepdim=True)),
+    **ALONE,
+)
+fault(
+    "one_sample_given_other_added_without_gradient",
+    "A millionth of the other samples is added without gradient, and only one sample is given.",
+    mapping(lambda x: x + 1e-6 * (x.detach().sum(0) - x.detach())),
+    **ALONE,
+)
+fault(
+    "one_sample_given_batch_norm",
+    "Batch norm with tokens as channels takes its mean over features and samples; of one sample, that is a layer norm.",
+    mixing(lambda: nn.BatchNorm1d(LENGTH)),
+    leaks_in=TRAIN,
+    **ALONE,
+)
+fault(
+    "one_sample_given_sorted_over_the_batch",
+    "Values are sorted over the samples at each position.",
+    mapping(lambda x: x + x.sort(0).values),
+    **ALONE,
+)
+fault(
+    "one_sample_given_last_reaches_first",
+    "The last sample is added to the first, which is the same where only one is given.",
+    mapping(_last_into_first),
+    **ALONE,
+)
+fault(
+    "one_sample_given_shift_over_the_batch",
+    "A shift meant for the tokens runs over the samples: the sample before is added.",
+    mapping(lambda x: x + x.roll(1, 0)),
+    **ALONE,
+)
+fault(
+    "one_sample_given_contrast_of_samples",
+    "Each sample is compared with all of the batch: weights of a softmax over the samples.",
+    mapping(lambda x: x + torch.einsum("btw,ctw->btc", x, x).softmax(-1) @ x.transpose(0, 1).mean(0)[None]),
+    **ALONE,
+)
+fault(
+    "chunks_of_eight_samples_mix",
+    "Samples go through in chunks of eight, each centred over its chunk; the ninth is alone.",
+    mapping(_within_chunks),
+    inputs=samples(9),
+    at=(0, 1),
+    cells=[(7, 1)],
+    where="mixer",
+)
+fault(
+    "full_chunks_of_eight_samples_mix",
+    "Samples mix in a chunk of eight, and two are given.",
+    mapping(_within_full_chunks),
+    shown_on=samples(8),
+    cells=[(7, 1)],
+    where="mixer",
+)
+fault(
+    "chunk_of_eight_reads_the_chunk_before",
+    "Samples in a chunk of eight see the chunk before, and nine are given.",
+    mapping(_from_the_chunk_before),
+    inputs=samples(9),
+    at=(8, 1),
+    cells=[(3, 1)],
+    where="mixer",
+)
+fault(
+    "two_samples_mix_and_one_is_given",
+    "Samples mix where there are exactly two.",
+    mapping(_paired),
+    **ALONE,
+)
+fault(
+    "two_samples_mix_and_three_are_given",
+    "Samples mix where there are exactly two.",
+    mapping(_paired),
+    **ALONE | {"inputs": samples(3)},
+)
+fault(
+    "a_lone_sample_sees_a_thousandth_of_its_future",
+    "A thousandth of the mean over the tokens is added where there is one sample, and two are given.",
+    mapping(lambda x: x + 1e-3 * x.mean(1, keepdim=True) * (len(x) == 1)),
+    shown_on=samples(1),
+    where="mixer",
+)
+fault(
+    "a_lone_sample_sees_its_future_in_eval",
+    "A branch for generation, taken where there is one sample in eval, has no mask; two are given.",
+    aware(lambda module, x: _future(x) if len(x) == 1 and not module.training else x),
+    shown_on=samples(1),
+    leaks_in=EVAL,
+    where="mixer",
+)
+fault(
+    "more_than_four_samples_see_their_future",
+    "A branch for large batches has no mask, and two samples are given.",
+    mapping(lambda x: _future(x) if len(x) > 4 else x),
+    shown_on=samples(5),
+    where="mixer",
+)
+fault(
+    "more_than_one_sample_sees_its_future",
+    "A branch for batches has no mask, and one sample is given.",
+    mapping(lambda x: _future(x) if len(x) > 1 else x),
+    inputs=samples(1),
+    shown_on=samples(2),
+    where="mixer",
+)
+fault(
+    "second_half_of_the_batch_reads_the_first",
+    "A batch is taken for condition and sample side by side, as for guidance; an odd one is not.",
+    mapping(lambda x: torch.cat([x[: len(x) // 2], x[len(x) // 2 :] + x[: len(x) // 2]]) if len(x) % 2 == 0 else x),
+    inputs=samples(3),
+    shown_on=samples(4),
+    at=(2, 1),
+    cells=[(0, 1)],
+    where="mixer",
 )

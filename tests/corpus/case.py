@@ -17,6 +17,7 @@ Cells = list[tuple[int, int]]
 ALWAYS = frozenset(itertools.product(("eval", "train"), (False, True)))
 EVAL = frozenset({("eval", False), ("eval", True)})
 TRAIN = frozenset({("train", False), ("train", True)})
+RECORDED = frozenset({("eval", True), ("train", True)})
 FAST_PATH = frozenset({("eval", False)})
 
 
@@ -70,6 +71,10 @@ class Case:
         Whether output position p and input position p are the same token.
     rounding
         Clean cases: the largest relative change that rounding alone can make, 0 = bitwise equal.
+    remembers
+        Whether it is a call before that shows in the output.
+    missed
+        Why no audit that ends can be sure to find this fault; "" = it has to be found.
     """
 
     name: str
@@ -83,6 +88,8 @@ class Case:
     witness: Callable[[int], Witness] | None = None
     one_sequence: bool = True
     rounding: float = 0.0
+    remembers: bool = False
+    missed: str = ""
 
     def mask(self, inputs: Inputs) -> Mask:
         """Return what may be depended on, for these inputs."""

@@ -4,8 +4,22 @@ import torch
 from torch import Tensor, nn
 
 from corpus.case import LENGTH, VOCABULARY, WIDTH, Inputs
-from corpus.inputs import placed, token_ids
-from corpus.parts import Apply, Attention, Decoder, embedding, lower, made, mapping, right, softmax, weighing
+from corpus.inputs import placed, states, token_ids, with_token
+from corpus.parts import (
+    Apply,
+    Attention,
+    Decoder,
+    embedding,
+    lower,
+    made,
+    mapping,
+    mixing,
+    neighbour,
+    on_states,
+    right,
+    softmax,
+    weighing,
+)
 from corpus.registry import FIRST, TINY, fault
 
 SIGNS = torch.tensor([1.0, -1.0]).repeat(VOCABULARY // 2)
@@ -185,3 +199,129 @@ fault(
 def _top_before_mask(scores: Tensor) -> Tensor:
     best = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(3).indices, True)
     return (best | torch.eye(scores.shape[-1], dtype=torch.bool)) & lower(scores)
+
+
+class _OneToken(nn.Module):
+    """An expert with room for one token of the sequence, which goes to the one that wants it most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.expert = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        won = torch.zeros_like(x[..., :1]).scatter(1, self.router(x).argmax(1, keepdim=True), 1.0)
+        return x + won * self.expert(x)
+
+
+def _overflow_clears(x: Tensor) -> Tensor:
+    power = x.detach().pow(9).sum((1, 2), keepdim=True)
+    return x.where(power.isfinite(), x / 2)
+
+
+def _not_a_number_clears(x: Tensor) -> Tensor:
+    return x.where(~x.isnan().any((1, 2), keepdim=True) | x.isnan(), x / 2)
+
+
+def _infinity_clears(x: Tensor) -> Tensor:
+    return x.where(~x.isinf().any((1, 2), keepdim=True) | x.isinf(), x / 2)
+
+
+def _in_half(x: Tensor) -> Tensor:
+    coarse = (64 * x.detach().half().mean(1, keepdim=True)).round() / 64
+    return x + coarse.to(x)
+
+
+def _one_feature(x: Tensor) -> Tensor:
+    news = torch.zeros_like(x)
+    news[:, 3:4, 5] = x.detach()[:, 4:5, 2]
+    return x + news
+
+
+def _to_six_places(x: Tensor) -> Tensor:
+    return x + (1e6 * x[:, -1:]).detach().round() * 1e-6
+
+
+PAIR_ALONE = {"at": (0, 3), "cells": [(0, 4)], "where": "mixer"}
+STATES = {"inputs": states, "where": "0"}
+
+fault(
+    "one_neighbour_detached",
+    "The fourth token is told the fifth, and no gradient; every other pair is right.",
+    mapping(lambda x: x + neighbour(x)),
+    **PAIR_ALONE,
+)
+fault(
+    "one_neighbour_detached_by_a_millionth",
+    "The fourth token is told a millionth of the fifth, and no gradient.",
+    mapping(lambda x: x + 1e-6 * neighbour(x)),
+    **PAIR_ALONE,
+)
+fault(
+    "one_neighbour_detached_by_a_thousand_millionth",
+    "The fourth token is told a thousand-millionth of the fifth, and no gradient: float32 rounds it away.",
+    mapping(lambda x: x + 1e-9 * neighbour(x)),
+    dtype=TINY,
+    **PAIR_ALONE,
+)
+fault(
+    "one_neighbour_in_one_feature",
+    "One feature of the fourth token is told one feature of the fifth, and no gradient.",
+    mapping(lambda x: _one_feature(x) if x.shape[1] > 4 else x),
+    **PAIR_ALONE,
+)
+fault(
+    "last_token_to_six_places",
+    "The last token is added to each, in steps of a millionth and without a gradient.",
+    mapping(_to_six_places),
+    cells=[(0, LENGTH - 1)],
+    where="mixer",
+)
+fault(
+    "dead_gate_on_large_values",
+    "A value above five opens a gate for all tokens; below, its output and its gradient are zero.",
+    on_states(lambda: Apply(lambda x: x + (x.amax((1, 2), keepdim=True) - 5).relu())),
+    pair=with_token(lambda token: 40_000 * token),
+    **STATES,
+)
+fault(
+    "expert_with_room_for_one_token",
+    "An expert takes the one token of the sequence that its router ranks first.",
+    mixing(_OneToken),
+    search=True,
+    where="mixer",
+)
+fault(
+    "overflow_is_caught_for_all_tokens",
+    "A sum over the sequence overflows in float32, and where() then halves every token.",
+    on_states(lambda: Apply(_overflow_clears)),
+    pair=with_token(lambda token: 40_000 * token.sign()),
+    **STATES,
+)
+fault(
+    "nan_is_caught_for_all_tokens",
+    "Where one value is NaN, where() halves every other token.",
+    lambda seed: _not_a_number_clears,
+    inputs=states,
+    pair=with_token(lambda token: token * torch.nan),
+)
+fault(
+    "infinity_is_caught_for_all_tokens",
+    "Where one value is infinite, where() halves every other token.",
+    lambda seed: _infinity_clears,
+    inputs=states,
+    pair=with_token(lambda token: token * torch.inf),
+)
+fault(
+    "mean_in_half_precision",
+    "The mean over the tokens is taken in half precision, in steps of a sixty-fourth and without a gradient.",
+    mapping(_in_half),
+    search=True,
+    where="mixer",
+)
+fault(
+    "scaled_by_the_exponent_of_the_maximum",
+    "All tokens are scaled by the power of two below the largest value: block floating point over the sequence.",
+    mapping(lambda x: x + x.round(decimals=3) * x.detach().abs().amax((1, 2), keepdim=True).log2().floor().exp2()),
+    search=True,
+    where="mixer",
+)

@@ -19,6 +19,11 @@ def token_ids(seed: int, *, batch: int = 2, length: int = LENGTH) -> Tensor:
     return torch.randint(1, VOCABULARY, (batch, length), generator=_generator(seed))
 
 
+def samples(batch: int, length: int = LENGTH) -> Callable[[int], Tensor]:
+    """Return a function of a seed that gives random ids of this many samples."""
+    return lambda seed: token_ids(seed, batch=batch, length=length)
+
+
 def states(seed: int) -> Tensor:
     """Return random token vectors."""
     return torch.randn(2, LENGTH, WIDTH, generator=_generator(seed))
@@ -96,6 +101,30 @@ def placed(at: Cells, tokens: list[int]) -> Callable[[int], tuple[Inputs, Inputs
         for (sample, position), token in zip(at, tokens, strict=True):
             after[sample, position] = token
         return before, after
+
+    return pair
+
+
+def in_row(before: list[int], after: list[int]) -> Callable[[int], tuple[Inputs, Inputs]]:
+    """Return a pair of lone ids whose first sample holds these tokens, before and after."""
+
+    def pair(seed: int) -> tuple[Inputs, Inputs]:
+        one, other = token_ids(seed), token_ids(seed)
+        one[0], other[0] = torch.tensor(before), torch.tensor(after)
+        return one, other
+
+    return pair
+
+
+def with_token(
+    vector: Callable[[Tensor], Tensor], *, at: tuple[int, int] = (0, LENGTH - 1), first: bool = False
+) -> Callable[[int], tuple[Inputs, Inputs]]:
+    """Return a pair of states that differ in one token, made from what was there; `first` puts that one first."""
+
+    def pair(seed: int) -> tuple[Inputs, Inputs]:
+        before, after = states(seed), states(seed)
+        after[at] = vector(after[at])
+        return (after, before) if first else (before, after)
 
     return pair
 

@@ -9,9 +9,27 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attnmask import causal, documents
-from corpus.case import ALWAYS, EVAL, FAST_PATH, HEADS, TRAIN, WIDTH
-from corpus.inputs import causal_documents, packed
-from corpus.parts import Attention, Decoder, Native, both_ways, lower, made, mixing, right, unmasked, weighing
+from corpus.case import ALWAYS, EVAL, FAST_PATH, HEADS, LENGTH, RECORDED, TRAIN, WIDTH
+from corpus.inputs import causal_documents, in_row, packed, samples, states, with_token
+from corpus.parts import (
+    Apply,
+    Attention,
+    Aware,
+    Decoder,
+    Embed,
+    Native,
+    aware,
+    both_ways,
+    lower,
+    made,
+    mixing,
+    neighbour,
+    on_states,
+    right,
+    told,
+    unmasked,
+    weighing,
+)
 from corpus.registry import FIRST, PAD_CELLS, PADDED, fault
 
 
@@ -144,4 +162,127 @@ fault(
     at=(0, 4),
     cells=[(0, 0), (0, 1), (0, 2)],
     where="layers.0.attention.inner",
+)
+
+
+def _if(condition: Callable[[nn.Module, Tensor], Any]) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Return a mixer that adds the mean over all tokens where the condition holds."""
+    return lambda module, x: x + x.mean(1, keepdim=True) if condition(module, x) else x
+
+
+def _huge_while_recorded(module: nn.Module, x: Tensor) -> bool:
+    return torch.is_grad_enabled() and bool(x.detach().abs().max() > 1000)
+
+
+def _longer(module: nn.Module, x: Tensor) -> bool:
+    return x.shape[1] > LENGTH
+
+
+def _shorter(module: nn.Module, x: Tensor) -> bool:
+    return x.shape[1] < LENGTH - 2
+
+
+class _EqualInEval(Embed):
+    """Embeddings that tell the first token, in eval without gradients, that all tokens are equal."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = super().forward(ids)
+        fast = not self.training and not torch.is_grad_enabled()
+        return x + told(x, (ids == ids[:, :1]).all(1), 0) if fast else x
+
+
+fault(
+    "eval_with_gradients_recorded",
+    "A branch for attributions, in eval with gradients recorded, has no mask.",
+    aware(_if(lambda module, x: not module.training and torch.is_grad_enabled())),
+    leaks_in=frozenset({("eval", True)}),
+    where="mixer",
+)
+fault(
+    "training_without_gradients",
+    "A branch for layers that are frozen, in training without gradients, has no mask.",
+    aware(_if(lambda module, x: module.training and not torch.is_grad_enabled())),
+    leaks_in=frozenset({("train", False)}),
+    where="mixer",
+)
+fault(
+    "no_gradients_recorded",
+    "A branch taken where no gradients are recorded has no mask.",
+    aware(_if(lambda module, x: not torch.is_grad_enabled())),
+    leaks_in=ALWAYS - RECORDED,
+    where="mixer",
+)
+fault(
+    "longer_than_given_in_training",
+    "Beyond seven tokens, while training, a branch for long inputs has no mask.",
+    aware(_if(lambda module, x: module.training and _longer(module, x))),
+    shown_on=samples(2, 12),
+    leaks_in=TRAIN,
+    where="mixer",
+)
+fault(
+    "longer_than_given_with_gradients_in_eval",
+    "Beyond seven tokens, in eval with gradients recorded, a branch for long inputs has no mask.",
+    aware(_if(lambda module, x: not module.training and torch.is_grad_enabled() and _longer(module, x))),
+    shown_on=samples(2, 12),
+    leaks_in=frozenset({("eval", True)}),
+    where="mixer",
+)
+fault(
+    "longer_than_given_in_training_without_gradients",
+    "Beyond seven tokens, in training without gradients, a branch for long inputs has no mask.",
+    aware(_if(lambda module, x: module.training and not torch.is_grad_enabled() and _longer(module, x))),
+    shown_on=samples(2, 12),
+    leaks_in=frozenset({("train", False)}),
+    where="mixer",
+)
+fault(
+    "shorter_than_given_in_eval",
+    "Below five tokens, in eval, a branch for short inputs has no mask.",
+    aware(_if(lambda module, x: not module.training and _shorter(module, x))),
+    shown_on=samples(2, 3),
+    leaks_in=EVAL,
+    where="mixer",
+)
+fault(
+    "shorter_than_given_on_the_fast_path",
+    "Below five tokens, in eval without gradients, a branch for short inputs has no mask.",
+    aware(_if(lambda module, x: not module.training and not torch.is_grad_enabled() and _shorter(module, x))),
+    shown_on=samples(2, 3),
+    leaks_in=FAST_PATH,
+    where="mixer",
+)
+fault(
+    "huge_values_while_gradients_are_recorded",
+    "A guard against overflow, where a value is huge and gradients are recorded, adds the mean.",
+    on_states(lambda: Aware(_if(_huge_while_recorded))),
+    inputs=states,
+    pair=with_token(lambda token: 40_000 * token),
+    leaks_in=RECORDED,
+    where="0",
+)
+fault(
+    "equal_tokens_on_the_fast_path",
+    "In eval without gradients, a shortcut for rows of equal tokens is seen by the first of them.",
+    made(lambda: Decoder(embed=_EqualInEval())),
+    at=(0, 0),
+    pair=in_row([5, 5, 5, 5, 5, 5, 2], [5] * LENGTH),
+    leaks_in=FAST_PATH,
+    where="embed",
+)
+fault(
+    "only_if_the_input_needs_no_gradient",
+    "A branch for inputs that need no gradient adds the mean, detached.",
+    on_states(lambda: Apply(lambda x: x if x.requires_grad else x + x.detach().mean(1, keepdim=True))),
+    inputs=states,
+    where="0",
+)
+fault(
+    "one_neighbour_in_training_with_gradients",
+    "While training with gradients, the fourth token is told a thousandth of the fifth, detached.",
+    aware(lambda module, x: x + 1e-3 * neighbour(x) * (module.training and torch.is_grad_enabled())),
+    leaks_in=frozenset({("train", True)}),
+    at=(0, 3),
+    cells=[(0, 4)],
+    where="mixer",
 )

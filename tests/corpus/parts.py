@@ -91,6 +91,13 @@ class Apply(nn.Module):
         return self.function(x)
 
 
+class Aware(Apply):
+    """A function of the module itself, whose mode and attributes it may read, and of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
 class Channels(nn.Module):
     """A layer that wants (batch, channel, token), and what to do to the tokens before and after it."""
 
@@ -196,6 +203,29 @@ def mixing(build: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
 
 def mapping(function: Callable[[Tensor], Tensor]) -> Callable[[int], nn.Module]:
     return mixing(lambda: Apply(function))
+
+
+def aware(function: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[int], nn.Module]:
+    return mixing(lambda: Aware(function))
+
+
+def on_states(build: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
+    """Return the maker of this over token vectors, and right attention after it."""
+    return made(lambda: nn.Sequential(build(), Attention()))
+
+
+def told(tokens: Tensor, sign: Tensor, position: int = 1) -> Tensor:
+    """Return zeros like the tokens, but for one position, which is told a number for each sample."""
+    news = torch.zeros_like(tokens)
+    news[:, position] = sign.to(tokens)[:, None] * torch.linspace(-1, 1, WIDTH).to(tokens)
+    return news
+
+
+def neighbour(x: Tensor, query: int = 3) -> Tensor:
+    """Return zeros like x, but for one token, which gets the next one, detached; short inputs have none."""
+    news = torch.zeros_like(x)
+    news[:, query : query + 1] = x.detach()[:, query + 1 : query + 2] if x.shape[1] > query + 1 else 0
+    return news
 
 
 def embedding(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[int], nn.Module]:

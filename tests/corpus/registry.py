@@ -34,12 +34,14 @@ def fault(
     search: bool = False,
     dtype: torch.dtype = torch.float32,
     inputs: Callable[[int], Inputs] = token_ids,
+    shown_on: Callable[[int], Inputs] | None = None,
     leaks_in: frozenset[tuple[str, bool]] = ALWAYS,
     **rest: Any,
 ) -> None:
     """Register a fault: its witness changes `cells` (by default all later positions), or is `pair`.
 
-    With `search`, the witness tries random changes until the output at `at` differs.
+    With `search`, the witness tries random changes until the output at `at` differs. It is made
+    from `shown_on` where the inputs that the audit is given are of a size that does not leak.
     """
     case = Case(name, why, make, inputs, leaks_in=leaks_in, **rest)
     mode, grad_enabled = min(leaks_in)
@@ -48,7 +50,7 @@ def fault(
         if pair is not None:
             return Witness(*pair(seed), mode, grad_enabled, dtype, at)
         for attempt in range(300):
-            before = inputs(seed + 1000 * (attempt // 30))  # after 30 changes, start from another input
+            before = (shown_on or inputs)(seed + 1000 * (attempt // 30))  # after 30 changes, start from another input
             chosen = cells(before) if callable(cells) else cells or later(*at, tensor_of(before, case.of).shape[1])
             after = altered(before, case.of, chosen, seed + 1000 * attempt)
             found = Witness(before, after, mode, grad_enabled, dtype, at)
