@@ -14,7 +14,6 @@ from torch import nn
 from attnmask import (
     Decoder,
     Encoder,
-    Mask,
     Translator,
     assert_allowed,
     attend,
@@ -26,7 +25,7 @@ from attnmask import (
     reach,
     sliding_window,
 )
-from corpus import CLEAN, Case, _Attention, _lower, _softmax
+from corpus import CLEAN, Attention, Case, lower, softmax
 from oracles import cases, reach_loop, stacks
 
 pytestmark = [
@@ -69,15 +68,7 @@ class Sees(nn.Module):
 def test_a_clean_model_raises_no_alarm(case: Case) -> None:
     """For five seeds, in the modes in which it is clean; not even a suspect."""
     for seed in SEEDS:
-        inputs = case.inputs(seed)
-        mask = case.allowed if isinstance(case.allowed, Mask) else case.allowed(inputs)
-        report = audit(
-            case.make(seed),
-            inputs,
-            mask if case.of is None else {case.of: mask},
-            same_sequence=(case.of or True) if case.one_sequence else False,
-            modes=sorted({mode for mode, _ in case.leaks_in}),
-        )
+        report = audit(case.make(seed), **case.asked(case.inputs(seed)))
         assert report.ok, report
         assert not report.suspects, report
 
@@ -448,7 +439,7 @@ def test_nan_from_the_start_is_its_own_verdict():
 
 
 def test_nan_from_a_forbidden_input_is_pinned_to_it():
-    attention = _Attention(lambda scores, keep, training: _renormalised(scores))
+    attention = Attention(lambda scores, keep, training: _renormalised(scores))
     report = audit(attention, X, modes="eval")
     assert not report.ok
     assert "turns NaN with input" in str(report)
@@ -456,7 +447,7 @@ def test_nan_from_a_forbidden_input_is_pinned_to_it():
 
 
 def _renormalised(scores):
-    weights = scores.softmax(-1) * _lower(scores)
+    weights = scores.softmax(-1) * lower(scores)
     return weights / weights.sum(-1, keepdim=True)
 
 
@@ -464,7 +455,7 @@ def _renormalised(scores):
 def test_overflow_in_the_changed_token_itself_is_no_leak(dtype):
     """Huge values become NaN in their own row, and 0 times NaN carries it into all others: no mask can help."""
     torch.manual_seed(0)
-    layers = [_Attention(lambda scores, keep, training: _softmax(scores, _lower(scores))) for _ in range(2)]
+    layers = [Attention(lambda scores, keep, training: softmax(scores, lower(scores))) for _ in range(2)]
     assert audit(nn.Sequential(*layers).to(dtype), X.to(dtype)).ok
 
 
