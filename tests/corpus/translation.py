@@ -165,6 +165,7 @@ fault(
     "source_length_counted_from_its_ids",
     "The length of the source is counted from its ids, padding that is not 0 included, and told to the target.",
     made(_LengthHint),
+    missed="A suspect: a model may make its mask from the ids, padding included, which changes with them.",
     where="cross",
     **SOURCE,
     **PAD_CELLS,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.question import Question, sequences
-from attnmask._audit.records import Case, NotTried, Untried
+from attnmask._audit.records import Case, Findings, NotTried, Untried
 from attnmask._check import value_error
 from attnmask._measure.call import ModelCall
 from attnmask._measure.progress import one_line
@@ -16,7 +16,7 @@ from attnmask._measure.snapshot import Snapshot
 from attnmask._measure.values import Kind
 from attnmask.masks import Mask
 
-AS_GIVEN, IN_COMPANY, OTHER_VALUES = "", "in company", "with other values"
+AS_GIVEN, OTHER_VALUES = "", "with other values"
 
 
 def case_as_given(question: Question, snapshot: Snapshot) -> Case:
@@ -27,29 +27,46 @@ def case_as_given(question: Question, snapshot: Snapshot) -> Case:
     return _case(question, call, length, AS_GIVEN, lookups.sizes, lookups.branched_on | lookups.untraced)
 
 
-def other_cases(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
-    """Make cases of a second sample beside a lone one, of other tokens, and of other lengths; or say why not."""
+def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> Iterator[Case | NotTried]:
+    """Make cases of the samples in other company, of other tokens, and of other lengths; or say why not.
+
+    ``findings``: on the inputs as given.
+    """
+    first = findings.case
     left_out = [name for name in sequences(first.call) if name not in first.allowed]
     if left_out:
         yield NotTried(Untried.LEFT_OUT, detail=", ".join(left_out))
-    if len(first.judged) == 1:
-        yield _in_company(question, first, snapshot)
+    batch = len(first.judged)
+    batches = [list(range(few)) for few in (1, 2) if few < batch] or [[0, 0]]
+    if findings.mixed_copies:  # in a batch of copies, something moved that did not move alone
+        batches.append(list(range(batch)) * findings.mixed_copies)
+    for samples in batches:
+        yield _in_a_batch(first, samples, snapshot)
     yield _with_other_values(question, first)
     yield from _at_other_lengths(question, first, snapshot)
 
 
-def _in_company(question: Question, first: Case, snapshot: Snapshot) -> Case | NotTried:
-    """Put a second sample of other values beside the given one, which alone is judged."""
+def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | NotTried:
+    """Put some of the given samples into a batch, some of them more than once."""
     try:
-        call = repeated(first.call, 2)
-        for name in first.allowed:
-            call.as_batch_position(name)[1:] = first.call.as_batch_position(name, _redrawn(first, name))
-        if output_len(call, snapshot) == first.judged.shape[1]:
-            case = _case(question, call, first.judged.shape[1], IN_COMPANY, first.vocabulary, first.branched_on)
-            return replace(case, judged=case.judged & torch.tensor([[True], [False]]))
-    except Exception:  # whatever a model raises: it takes one sample only
-        pass
-    return NotTried(Untried.SAMPLES)
+        call = resampled(first.call, samples)
+        if (length := output_len(call, snapshot)) != first.judged.shape[1]:
+            raise value_error(f"{first.judged.shape[1]} outputs, as before", f"{length}", "the size of the batch")
+        allowed, padding = (
+            {name: each[samples] for name, each in kind.items()} for kind in (first.allowed, first.padding)
+        )
+        label = f"in a batch of {len(samples)}"
+        return replace(
+            first,
+            label=label,
+            call=call,
+            allowed=allowed,
+            padding=padding,
+            judged=first.judged[samples],
+            resampled=True,
+        )
+    except Exception as error:  # whatever a model raises
+        return NotTried(Untried.BATCH, detail=str(len(samples)), error=one_line(error))
 
 
 def _with_other_values(question: Question, first: Case) -> Case:
@@ -82,10 +99,10 @@ def output_len(call: ModelCall, snapshot: Snapshot) -> int:
         return call.outputs({})[0].shape[1]
 
 
-def repeated(call: ModelCall, copies: int) -> ModelCall:
-    """Return a call of several copies of the batch, one behind the other.
+def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
+    """Return a call with these samples of the batch, in this order.
 
-    Tensors that are not measured are repeated where their first axis is the batch.
+    Of the tensors that are not measured, those whose first axis is the batch are taken apart too.
     """
     batch = len(call.as_batch_position(next(iter(call.layouts))))
     many = {}
@@ -94,7 +111,7 @@ def repeated(call: ModelCall, copies: int) -> ModelCall:
         if axis is None:
             raise value_error(f"a batch axis in {name}", "one sample without it", "position_axis=0")
         if name in call.layouts or (isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch):
-            many[name] = torch.cat([value] * copies, axis)
+            many[name] = value.index_select(axis, torch.tensor(samples, device=value.device))
     return call.replaced(many)
 
 

@@ -74,7 +74,7 @@ def _turned_nan(runner: Runner, hit: Hit) -> Iterator[Verdict]:
         most = torch.full(turned.shape, torch.finfo(torch.float64).max, dtype=torch.float64)
         after = runner.run(hit.perturbation.apply(runner.case, runner.call))
         for example in shrink(runner, hit.perturbation, after, turned, most):
-            yield verdict(runner.case, example, Evidence(Probe.VALUES, runner.mode))
+            yield verdict(runner.case, example, runner.evidence(Probe.VALUES))
 
 
 def _small_gradients(exact: Runner, small: dict[str, Tensor], native: bool) -> Iterator[Verdict]:
@@ -85,9 +85,9 @@ def _small_gradients(exact: Runner, small: dict[str, Tensor], native: bool) -> I
     for name, size in small.items():
         stays = (size > 0) & (sizes[name] > _STAYS * size)
         if not native:
-            yield Verdict(name, stays, size, Evidence(Probe.GRADIENT, exact.mode))
+            yield Verdict(name, stays, size, exact.evidence(Probe.GRADIENT))
             stays = (size > 0) & (sizes[name] > _ROUNDING * size) & ~stays
-        yield Verdict(name, stays, size, Evidence(Probe.GRADIENT, exact.mode, (Doubt.ROUNDING,)))
+        yield Verdict(name, stays, size, exact.evidence(Probe.GRADIENT, Doubt.ROUNDING))
 
 
 class _Compared(NamedTuple):
@@ -113,7 +113,7 @@ def _moved(exact: Runner, hits: Iterable[Hit], known: dict[str, Tensor], native:
                 doubts = (Doubt.DROPOUT,)
             elif bool((example.moved & left.tiny).any()):
                 doubts = (Doubt.ROUNDING,)
-            found = verdict(exact.case, example, Evidence(Probe.VALUES, exact.mode, doubts))
+            found = verdict(exact.case, example, exact.evidence(Probe.VALUES, *doubts))
             if not doubts:
                 known[name] = known[name] | found.pairs
             yield found
@@ -150,7 +150,7 @@ def excuse(case: Case, example: Counterexample) -> tuple[Doubt, ...]:
 
 def _unconfirmed(runner: Runner, small: dict[str, Tensor], hits: list[Hit], error: str) -> Iterator[Verdict]:
     """Take for leaks what is too large for rounding, and suspect the rest."""
-    unconfirmed = Evidence(Probe.GRADIENT, runner.mode, (Doubt.UNCONFIRMED,), error)
+    unconfirmed = runner.evidence(Probe.GRADIENT, Doubt.UNCONFIRMED, error=error)
     for name, size in small.items():
         yield Verdict(name, size > 0, size, unconfirmed)
     for hit in hits:
@@ -160,7 +160,7 @@ def _unconfirmed(runner: Runner, small: dict[str, Tensor], hits: list[Hit], erro
         for example in shrink(runner, hit.perturbation, after, fresh, torch.zeros(fresh.shape)):
             doubts = excuse(runner.case, example)
             if doubts or not bool((large & example.moved).any()):
-                evidence = Evidence(Probe.VALUES, runner.mode, (Doubt.UNCONFIRMED, *doubts), error)
+                evidence = runner.evidence(Probe.VALUES, Doubt.UNCONFIRMED, *doubts, error=error)
             else:
-                evidence = Evidence(Probe.VALUES, runner.mode)
+                evidence = runner.evidence(Probe.VALUES)
             yield verdict(runner.case, example, evidence)

@@ -16,7 +16,6 @@ from attnmask._audit.question import Question
 from attnmask._audit.records import (
     Case,
     Counterexample,
-    Evidence,
     Findings,
     Hit,
     Mode,
@@ -43,8 +42,9 @@ THOROUGH = Budget(
     None, rows=40, halves=4, singles=2, single_kinds=(Kind.SMALL,), alone=2, repeats=True, every_output=True
 )
 AGAIN = Budget(16, rows=24, halves=2, singles=1, single_kinds=(Kind.HUGE,), alone=2, repeats=True)
-BRIEF = Budget(gradients=8, rows=14, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
-LARGE_TOKENS = BRIEF._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
+BRIEF = Budget(gradients=8, rows=9, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
+OTHERS = BRIEF._replace(rows=15)
+LARGE_TOKENS = OTHERS._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
 
 
 @dataclass(eq=False)
@@ -82,7 +82,7 @@ def answer(question: Question) -> tuple[list[Findings], int]:
                 raise next(iter(trial.errors.values()))
             if not trial.ended:
                 start.put_back()
-                others = list(other_cases(question, first, start))
+                others = list(other_cases(question, trial.of(first), start))
                 for each in others:
                     trial.of(first).add(each)
                 trial = try_cases(question, trial, [each for each in others if isinstance(each, Case)], snapshots)
@@ -122,11 +122,9 @@ def first_case(question: Question, snapshots: list[Snapshot]) -> tuple[Case, Sna
 def try_cases(question: Question, trial: Trial, cases: list[Case], snapshots: dict[str, Snapshot]) -> Trial:
     """Try cases in each mode; anew, where a weight turns out to have been written without a trace meanwhile."""
     for name, snapshot in snapshots.items():
-        usual = Mode(name, grad=name == "train")
-        modes = [usual, Mode(name, not usual.grad)] if cases == [trial.first] else [usual]
         if not trial.ended:
             snapshot.put_back()
-            steps = [(case, mode) for case in cases for mode in modes]
+            steps = [(case, mode) for case in cases for mode in modes_of(case, name)]
             last = name == list(snapshots)[-1]
             trial = snapshot.settled(partial(try_steps, question, trial, steps, snapshot, last))
     return trial
@@ -157,12 +155,19 @@ def try_steps(
     return trial
 
 
+def modes_of(case: Case, name: str) -> list[Mode]:
+    """Return the ways to run a case: as one usually does, and the other way where branches are likely."""
+    usual = Mode(name, grad=name == "train")
+    other = case.label != OTHER_VALUES and not case.resampled
+    return [usual, Mode(name, not usual.grad)] if other else [usual]
+
+
 def budget_of(case: Case, first: bool, gradients: bool) -> Budget:
     """Return how much is tried: most on the inputs as given, in the first mode."""
     if case.label == AS_GIVEN:
         return THOROUGH if first else AGAIN
     floats = any(case.call.arguments[name].is_floating_point() for name in case.allowed)
-    budget = LARGE_TOKENS if case.label == OTHER_VALUES and floats else BRIEF
+    budget = BRIEF if case.label != OTHER_VALUES else LARGE_TOKENS if floats else OTHERS
     return budget if gradients else budget._replace(gradients=0)
 
 
@@ -174,6 +179,8 @@ def examine(runner: Runner, findings: Findings, budget: Budget, earlier: Runner 
     mode, whole = runner.mode, budget in (THOROUGH, AGAIN)
     file_nan(runner, findings, whole)
     clean = not findings.leaking and not any(bool(each.known.any()) for each in findings.suspects.values())
+    if budget.repeats and mode.name != "train":
+        file_repeats(runner, findings)
     if earlier is not None and clean and runner.gives_the_bits_of(earlier):
         findings.add(Tried(mode, twin=earlier.mode))
         return
@@ -187,8 +194,6 @@ def examine(runner: Runner, findings: Findings, budget: Budget, earlier: Runner 
         examples = file_changes(runner, findings, some, small, budget, _FEW if stop_at_first else _MANY)
         if whole and not stop_at_first:
             examples += file_changes(runner, findings, list(singles(findings)), {}, budget._replace(alone=0), _MANY)
-        if budget.repeats and mode.name != "train":
-            file_repeats(runner, findings)
         findings.add(Tried(mode))
     else:
         examples = []
@@ -201,7 +206,7 @@ def file_nan(runner: Runner, findings: Findings, whole: bool) -> None:
     at = (runner.case.judged & ~runner.judged).nonzero().tolist()
     if whole:
         for sample, output in at:
-            findings.nan_at_once.setdefault((sample, output), Evidence(Probe.RUN, runner.mode))
+            findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
     elif at:
         findings.add(NotTried(Untried.NAN_OUTPUTS, label=runner.case.label))
 
@@ -225,7 +230,7 @@ def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[s
         findings.add(Reached(name, size[samples, :, samples] > 0))
         size = size * runner.case.forbidden(name)
         sure = size > SURE * torch.finfo(runner.base[0].dtype).eps
-        findings.add(Verdict(name, sure, size, Evidence(Probe.GRADIENT, runner.mode)))
+        findings.add(Verdict(name, sure, size, runner.evidence(Probe.GRADIENT)))
         rest = size * ~findings.leaks[name].known
         if bool(rest.any()):
             small[name] = rest
@@ -268,7 +273,7 @@ def file_known(runner: Runner, findings: Findings, hit: Hit) -> None:
     name, known = hit.perturbation.name, findings.leaks[hit.perturbation.name].known
     pairs = known & hit.perturbation.cells & (hit.moved & ~hit.nan_changed)[..., None, None]
     size = hit.size[..., None, None].expand(pairs.shape)
-    findings.add(Verdict(name, pairs, size, Evidence(Probe.VALUES, runner.mode)))
+    findings.add(Verdict(name, pairs, size, runner.evidence(Probe.VALUES)))
 
 
 def file_repeats(runner: Runner, findings: Findings) -> None:
@@ -281,7 +286,7 @@ def file_repeats(runner: Runner, findings: Findings) -> None:
         return
     for sample, output in size.nonzero().tolist():
         module = next((each.module for each in shown if bool(each.surely[sample, output])), "")
-        evidence = Evidence(Probe.REPEAT, runner.mode)
+        evidence = runner.evidence(Probe.REPEAT)
         findings.add(Remembered(sample, output, float(size[sample, output]), evidence, module))
 
 

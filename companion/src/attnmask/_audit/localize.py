@@ -175,7 +175,7 @@ def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axi
     if not floats or floats[0].is_nested or floats[0].dim() > 3:
         return None
     rows = floats[0]
-    if type(module).__module__ in _CHANNELS_FIRST and rows.dim() == 3:
+    if type(module).__module__ in _CHANNELS_FIRST and rows.dim() == 3 and rows.shape[2] == outputs:
         rows = rows.transpose(1, 2)
     if position_axis == 0 and rows.shape[:2] == (outputs, batch):
         return rows.transpose(0, 1)

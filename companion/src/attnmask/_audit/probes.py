@@ -6,7 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attnmask._audit.records import Case, Findings, Hit, Inputs, NotTried, PairSizes, Perturbation, Reached, Untried
+from attnmask._audit.records import (
+    Case,
+    Findings,
+    Hit,
+    Inputs,
+    Mixed,
+    NotTried,
+    PairSizes,
+    Perturbation,
+    Reached,
+    Untried,
+)
 from attnmask._audit.runner import Runner
 from attnmask._measure.compare import any_feature, changed, max_abs_diff, same_bits
 from attnmask._measure.gradients import gradients
@@ -15,6 +26,9 @@ from attnmask._measure.values import Kind, seeded
 
 FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.EQUAL, Kind.OPPOSITE, Kind.MOVED, Kind.LARGE, Kind.REPEATED)
 IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
+
+
+_FEW_IDS = 32  # in a vocabulary of which each is tried
 
 
 class Budget(NamedTuple):
@@ -66,6 +80,9 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         for row in range(min(rows, len(patterns) * len(kinds))):
             kind = kinds[(row + row // len(patterns)) % len(kinds)]
             yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
+        few = case.vocabulary.get(name, 0) <= _FEW_IDS and budget.every_output and bool(patterns)
+        for token in range(case.vocabulary.get(name, 0) if few else 0):
+            yield Perturbation(name, patterns[token % len(patterns)], Kind.EQUAL, seed=token)
         for row in range(budget.halves if patterns else 0):
             half = torch.rand(batch, inputs, generator=chance) < 0.5
             yield Perturbation(name, patterns[row % len(patterns)] & half, kinds[row % len(kinds)], seed + row)
@@ -101,7 +118,7 @@ def _patterns(case: Case, name: str, chance: torch.Generator) -> list[Tensor]:
 
 def changes(
     runner: Runner, some: Iterable[Perturbation], known: dict[str, PairSizes], alone: int
-) -> Iterator[Hit | Reached | NotTried]:
+) -> Iterator[Hit | Reached | Mixed | NotTried]:
     """Yield the changes that move an output which may depend on none of them, run at the shape that was given.
 
     Most are first looked at in batches of changed copies, against unchanged ones; what moves
@@ -112,7 +129,13 @@ def changes(
     for each in todo[:alone]:
         yield from _alone(runner, each)
     for item in _in_batches(runner, todo[alone:], known):
-        yield from _alone(runner, item) if isinstance(item, Perturbation) else (item,)
+        if not isinstance(item, Perturbation):
+            yield item
+            continue
+        found = list(_alone(runner, item))
+        yield from found
+        if item.moved_a_copy and not any(isinstance(each, Hit) for each in found):
+            yield Mixed(runner.copies)
 
 
 def _same_mask(runner: Runner, change: Perturbation) -> bool:
@@ -126,14 +149,18 @@ def _same_mask(runner: Runner, change: Perturbation) -> bool:
 
 def _in_batches(
     runner: Runner, some: list[Perturbation], known: dict[str, PairSizes]
-) -> Iterator[Perturbation | Reached]:
+) -> Iterator[Perturbation | Reached | Mixed]:
     """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
     if not some:
         return
     case, copies = runner.case, runner.copies
     try:
-        reference = runner.unchanged_copies(copies)
+        reference = runner.run_copies([{}] * copies)
     except Exception:  # whatever a model raises: one by one, nothing is left out
+        yield from some
+        return
+    if not runner.repeats_in(reference):
+        yield Mixed(copies)
         yield from some
         return
     for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):
@@ -151,7 +178,7 @@ def _in_batches(
             if not each.single:
                 fresh &= ~known[each.name].explains(each.cells)
             if mixed or bool(fresh.any()):
-                yield each
+                yield each._replace(moved_a_copy=True)
 
 
 def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | NotTried]:
@@ -189,7 +216,7 @@ def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:
     whole = {name: torch.ones(table.shape[::2], dtype=torch.bool) for name, table in case.allowed.items()}
     earlier = [
         {name: Perturbation(name, whole[name], kind, seed).apply(case, runner.call)[name] for name in case.allowed}
-        for seed, kind in enumerate((Kind.SMALL, Kind.LARGE))
+        for seed, kind in enumerate((Kind.SMALL, Kind.HUGE))
     ]
     size, _ = max_abs_diff(*(runner.run({}, before=given) for given in earlier))
     return size * runner.judged, earlier

@@ -46,6 +46,7 @@ class Case:
     vocabulary: dict[str, int]
     branched_on: set[str]  # ids that the model compares, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
+    resampled: bool = False  # the same samples, in other company
 
     @property
     def length(self) -> int:
@@ -74,6 +75,7 @@ class Perturbation(NamedTuple):
     kind: Kind
     seed: int
     single: bool = False
+    moved_a_copy: bool = False  # in a batch of copies
 
     def apply(self, case: Case, call: ModelCall | None = None) -> Inputs:
         """Return the input changed, in the dtype that it has in ``call``."""
@@ -130,6 +132,7 @@ class Evidence(NamedTuple):
     mode: Mode
     doubts: tuple[Doubt, ...] = ()
     error: str = ""  # of what could not be confirmed
+    label: str = ""  # of the batch, where it is not the one that was given
 
 
 class Verdict(NamedTuple):
@@ -176,7 +179,7 @@ class Untried(Enum):
     GRADIENTS = "gradients"
     SOME_VALUES = "some values of an input"
     REPEATS = "two calls in a row"
-    SAMPLES = "other samples"
+    BATCH = "a batch of another size"
     LEFT_OUT = "inputs that allowed does not name"
     LENGTHS = "other lengths"
     LENGTH = "one length"
@@ -197,6 +200,12 @@ class Finished(NamedTuple):
     """The modules in the order in which they finish."""
 
     modules: tuple[str, ...]
+
+
+class Mixed(NamedTuple):
+    """That something moved in a batch of so many copies which does not move alone: samples may mix."""
+
+    copies: int
 
 
 class Tried(NamedTuple):
@@ -251,6 +260,7 @@ class Findings:
     order: dict[str, int] = field(default_factory=dict)  # in which modules finish
     remembered: dict[tuple[int, int], Remembered] = field(default_factory=dict)  # by (sample, output)
     nan_at_once: dict[tuple[int, int], Evidence] = field(default_factory=dict)  # by (sample, output)
+    mixed_copies: int = 0
     tried: dict[Tried, None] = field(default_factory=dict)
     not_tried: dict[NotTried, None] = field(default_factory=dict)
 
@@ -281,6 +291,8 @@ class Findings:
                 self.order = self.order or {name: place for place, name in enumerate(modules)}
             case Remembered(sample, output):
                 self.remembered.setdefault((sample, output), item)
+            case Mixed(copies):
+                self.mixed_copies = max(self.mixed_copies, copies)
             case Tried():
                 self.tried[item] = None
             case NotTried():
@@ -310,7 +322,10 @@ class Findings:
 
     def copy(self) -> "Findings":
         """Return findings that can be added to while these stay as they are."""
-        parts: dict[str, Any] = {name: dict(value) for name, value in vars(self).items() if name != "case"}
-        for kind in ("leaks", "suspects", "nan"):
-            parts[kind] = {name: each.copy() for name, each in parts[kind].items()}
-        return Findings(self.case, **parts)
+        other = copy.copy(self)
+        for name, part in vars(self).items():
+            if isinstance(part, dict):
+                setattr(other, name, dict(part))
+        for pairs in (other.leaks, other.suspects, other.nan):
+            pairs.update({name: each.copy() for name, each in pairs.items()})
+        return other

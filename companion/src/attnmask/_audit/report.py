@@ -1,13 +1,12 @@
 """What is said? All words of an audit are made here, from fields."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
-from attnmask._audit.cases import IN_COMPANY
 from attnmask._audit.records import (
     Case,
     Evidence,
@@ -189,7 +188,7 @@ def report(every: Sequence[Findings], runs: int) -> Audit:
     suspects = {key: each for key, each in suspects.items() if key not in leaks}
     not_tried = dict.fromkeys(each for findings in every for each in findings.not_tried)
     return Audit(
-        leaks=tuple(_reported(leaks.values(), first)),
+        leaks=tuple(_reported(leaks.values(), every)),
         suspects=tuple(suspects.values()),
         nan=tuple(nan.values()),
         missing=tuple(_missing(first)),
@@ -252,10 +251,11 @@ def _nan_at_once(findings: Findings) -> Iterator[Leak]:
         yield Leak(output, None, "", sample, sample, "", "", seen, math.nan, findings.case.length)
 
 
-def _reported(leaks: Iterator[Leak] | Sequence[Leak] | object, first: Findings) -> list[Leak]:
+def _reported(leaks: Iterable[Leak], every: Sequence[Findings]) -> list[Leak]:
     """Order leaks by module; of other lengths, keep those of another kind or module."""
-    length, last = first.case.length, len(first.order)
-    ordered = sorted(leaks, key=lambda each: (each.length != length, first.order.get(each.module, last)))  # type: ignore
+    first = every[0]
+    length, order = first.case.length, {name: place for each in reversed(every) for name, place in each.order.items()}
+    ordered = sorted(leaks, key=lambda each: (each.length != length, order.get(each.module, len(order))))
     kinds = {(each.of, each.because, each.module) for each in ordered if each.length == length}
     return [each for each in ordered if each.length == length or (each.of, each.because, each.module) not in kinds]
 
@@ -289,8 +289,8 @@ def _tried(every: Sequence[Findings]) -> Iterator[str]:
     lengths = [str(length) for length in dict.fromkeys(each.case.length for each in every if each.tried)]
     yield f"length{'s' * (len(lengths) > 1)} {', '.join(lengths)}"
     count = len(every[0].case.judged)
-    beside = ", and another one beside it" * any(each.case.label == IN_COMPANY and each.tried for each in every)
-    yield f"{count} sample{'s' * (count > 1)}{beside}"
+    batches = [str(len(each.case.judged)) for each in every if each.tried and len(each.case.judged) != count]
+    yield f"{count} sample{'s' * (count > 1)}" + f", in batches of {', '.join(batches)} too" * bool(batches)
 
 
 def _what(tried: Tried) -> str:
@@ -306,7 +306,7 @@ _NOT_TRIED = {
     Untried.GRADIENTS: "gradients in {name}{label} ({error})",
     Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
     Untried.REPEATS: "two calls in a row, {mode} ({error})",
-    Untried.SAMPLES: "other samples in a batch (one sample was given, and no other could be added)",
+    Untried.BATCH: "a batch of {detail} ({error})",
     Untried.LEFT_OUT: "what depends on {detail} (allowed says nothing about it)",
     Untried.LENGTHS: "other lengths (inputs can be a function of length)",
     Untried.LENGTH: "length {detail} ({error})",

@@ -7,9 +7,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from attnmask._audit.cases import repeated
-from attnmask._audit.records import Case, Inputs, Mode
-from attnmask._check import value_error
+from attnmask._audit.cases import resampled
+from attnmask._audit.records import Case, Doubt, Evidence, Inputs, Mode, Probe
 from attnmask._measure.call import ModelCall
 from attnmask._measure.compare import any_feature, changed, max_abs, same_bits
 from attnmask._measure.float64 import in_float64
@@ -33,9 +32,9 @@ class Runner:
 
     @property
     def copies(self) -> int:
-        """How many copies go into one batch."""
+        """How many copies go into one batch: an even number."""
         once = sum(each.nbytes for each in self.base)
-        return max(2, min(_COPIES // len(self.judged), _BYTES // max(1, once)))
+        return 2 * max(1, min(_COPIES // len(self.judged), _BYTES // max(1, once)) // 2)
 
     def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Run with some arguments replaced, perhaps after a call ``before`` whose traces are left in the model."""
@@ -47,8 +46,8 @@ class Runner:
 
     def run_copies(self, each: Sequence[Inputs]) -> list[Tensor]:
         """Run copies of the batch at once, each with some arguments replaced: (copy, batch, position, …)."""
-        many = repeated(self.call, len(each))
         batch = len(self.judged)
+        many = resampled(self.call, list(range(batch)) * len(each))
         for number, given in enumerate(each):
             for name, values in given.items():
                 rows = slice(number * batch, (number + 1) * batch)
@@ -71,17 +70,18 @@ class Runner:
         same, self.changed_copies = self.digests == earlier.digests, None
         return same
 
-    def unchanged_copies(self, copies: int) -> list[Tensor]:
-        """Run unchanged copies, and refuse where they are no plain repetition of the batch, as far as chance allows."""
-        outputs = self.run_copies([{}] * copies)
-        if self.mode.name != "train":
-            rounding = torch.finfo(self.base[0].dtype).eps
-            most = min(_PLAIN, _ALIKE * rounding) * max_abs(self.base)
-            for many, one in zip(outputs, self.base, strict=True):
-                if not torch.allclose(many, one.expand_as(many), rtol=0, atol=most, equal_nan=True):
-                    cause = "a model whose result depends on how many samples there are"
-                    raise value_error("copies in a batch to give what one gives", "something else", cause)
-        return outputs
+    def repeats_in(self, copies: list[Tensor]) -> bool:
+        """Say whether unchanged copies are a plain repetition of the batch, as far as chance and rounding allow."""
+        rounding = torch.finfo(self.base[0].dtype).eps
+        most = min(_PLAIN, _ALIKE * rounding) * max_abs(self.base)
+        return self.mode.name == "train" or all(
+            many.isclose(one, rtol=0, atol=most, equal_nan=True).all()
+            for many, one in zip(copies, self.base, strict=True)
+        )
+
+    def evidence(self, probe: Probe, *doubts: Doubt, error: str = "") -> Evidence:
+        """Say what saw something here."""
+        return Evidence(probe, self.mode, doubts, error, self.case.label if self.case.resampled else "")
 
     def moved_in_copies(self, before: list[Tensor], after: list[Tensor]) -> Tensor:
         """Compare two runs of copies bit for bit: return the judged outputs that moved, (copy, batch, output)."""

@@ -60,7 +60,7 @@ class _Kept:
             self.version = version_of(tensor)
         if tensor.is_leaf and not (tensor.requires_grad == self.requires_grad and tensor.grad is self.grad):
             tensor.requires_grad_(self.requires_grad).grad = self.grad
-        silent = written and not moved and self.by_version
+        silent = written and self.by_version
         self.by_version &= not silent
         return silent
 
@@ -90,6 +90,7 @@ class Snapshot:
         self.tensors: dict[int, _Kept] = {}
         self.places: set[int] = set()
         self.runs = 0
+        self.surprised = False  # by a parameter that was written without a trace
         self.generators: list[tuple[Callable[..., Any], Any]] = [
             (random.setstate, random.getstate()),
             (numpy.random.set_state, numpy.random.get_state()),
@@ -170,17 +171,20 @@ class Snapshot:
     def settled(self, measure: Callable[[], Result]) -> Result:
         """Measure; and again, as long as a parameter turns out to have been written without a trace."""
         while True:
+            self.surprised = False
             try:
                 result = measure()
             except Exception:
-                if not self.put_back(in_full=True):
+                self.put_back(in_full=True)
+                if not self.surprised:
                     raise
                 continue
-            if not self.put_back(in_full=True):
+            self.put_back(in_full=True)
+            if not self.surprised:
                 return result
 
-    def put_back(self, in_full: bool = False) -> bool:
-        """Put everything back; say whether a parameter watched by its version had been written without a trace."""
+    def put_back(self, in_full: bool = False) -> None:
+        """Put everything back, in full also what no version shows."""
         self.reseed()
         for part, attributes in self.modules.items():
             vars(part).clear()
@@ -189,8 +193,8 @@ class Snapshot:
             if (container or before) and type(container) in _CONTAINERS and not _alike(container, before):
                 container.clear()
                 (container.update if isinstance(container, dict | set) else container.extend)(before)
-        silent = [kept.put_back(in_full) for kept in self.tensors.values()]
-        return any(silent)
+        for kept in self.tensors.values():
+            self.surprised |= kept.put_back(in_full)
 
     def reseed(self) -> None:
         """Put the random generators back alone."""

@@ -17,7 +17,7 @@ class Kind(Enum):
     HUGE = "10,000 times as large; of ids, the first and last of the vocabulary"
     OPPOSITE = "10,000 times as large, with the other sign; of ids, the last one"
     ZERO = "zeros; of ids, the first one"
-    EQUAL = "one and the same everywhere, drawn anew"
+    EQUAL = "one and the same everywhere, drawn anew; of ids, that of the seed's number"
     REPEATED = "that of the sample's first place everywhere"
 
 
@@ -33,7 +33,7 @@ def other_values(name: str, values: Tensor, kind: Kind, vocabulary: int | None =
         return values[:, :1].expand_as(values).clone()
     if values.is_floating_point():
         return _other_floats(values.detach(), kind, seeded(seed))
-    return _other_ids(name, values, kind, vocabulary, seeded(seed))
+    return _other_ids(name, values, kind, vocabulary, seed)
 
 
 def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor:
@@ -57,7 +57,8 @@ def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor
     return drawn
 
 
-def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, chance: torch.Generator) -> Tensor:
+def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, seed: int) -> Tensor:
+    chance = seeded(seed)
     ids = torch.unique(values)  # where none was looked up, exchange those that are there
     if vocabulary is not None:
         ids = torch.arange(min(vocabulary, torch.iinfo(values.dtype).max + 1), device=values.device)
@@ -76,7 +77,7 @@ def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, ch
         case Kind.ZERO:
             places = torch.zeros_like(places)
         case Kind.EQUAL:
-            places = drawn(0, len(ids))[:1, :1].expand_as(places)
+            places = torch.full_like(places, seed % len(ids))
         case _:
             places = (places + drawn(1, len(ids))) % len(ids)
     return ids[places].to(values.dtype)
