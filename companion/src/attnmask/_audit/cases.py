@@ -23,8 +23,7 @@ def case_as_given(question: Question, snapshot: Snapshot) -> Case:
     """Make the case of the inputs as they were given."""
     call = question.call(question.inputs)
     lookups = call.trace_lookups(snapshot)
-    length = output_len(call, snapshot)
-    return _case(question, call, length, AS_GIVEN, lookups.sizes, lookups.branched_on | lookups.untraced)
+    return _case(question, call, once(call, snapshot), AS_GIVEN, lookups.sizes, lookups.branched_on | lookups.untraced)
 
 
 def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> Iterator[Case | NotTried]:
@@ -50,19 +49,17 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
     """Put some of the given samples into a batch, some of them more than once."""
     try:
         call = resampled(first.call, samples)
-        if (length := output_len(call, snapshot)) != first.judged.shape[1]:
+        length, size = once(call, snapshot)
+        if length != first.judged.shape[1]:
             raise value_error(f"{first.judged.shape[1]} outputs, as before", f"{length}", "the size of the batch")
-        allowed, padding = (
-            {name: each[samples] for name, each in kind.items()} for kind in (first.allowed, first.padding)
-        )
-        label = f"in a batch of {len(samples)}"
         return replace(
             first,
-            label=label,
+            label=f"in a batch of {len(samples)}",
             call=call,
-            allowed=allowed,
-            padding=padding,
+            allowed={name: table[samples] for name, table in first.allowed.items()},
+            padding={name: cells[samples] for name, cells in first.padding.items()},
             judged=first.judged[samples],
+            output_bytes=size,
             resampled=True,
         )
     except Exception as error:  # whatever a model raises
@@ -71,7 +68,7 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
 
 def _with_other_values(question: Question, first: Case) -> Case:
     call = first.call.replaced({name: _redrawn(first, name) for name in first.allowed})
-    return _case(question, call, first.judged.shape[1], OTHER_VALUES, first.vocabulary, first.branched_on)
+    return _like(question, first, call, (first.judged.shape[1], first.output_bytes), OTHER_VALUES)
 
 
 def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
@@ -87,16 +84,16 @@ def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> It
             maker = question.make_inputs
             inputs = maker(length) if maker else _stretched(first.call, length, by_default)
             call = question.call(inputs)
-            outputs = output_len(call, snapshot)
-            yield _case(question, call, outputs, f"at length {length}", first.vocabulary, first.branched_on)
+            yield _like(question, first, call, once(call, snapshot), f"at length {length}")
         except Exception as error:  # whatever a model raises
             yield NotTried(Untried.LENGTH, detail=str(length), error=one_line(error))
 
 
-def output_len(call: ModelCall, snapshot: Snapshot) -> int:
-    """Run once to see how long the output is."""
+def once(call: ModelCall, snapshot: Snapshot) -> tuple[int, int]:
+    """Run once; return how many positions the output has, and how many bytes."""
     with snapshot.run(), torch.no_grad():
-        return call.outputs({})[0].shape[1]
+        outputs = call.outputs({})
+        return outputs[0].shape[1], sum(each.nbytes for each in outputs)
 
 
 def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
@@ -115,10 +112,24 @@ def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
     return call.replaced(many)
 
 
+def _like(question: Question, first: Case, call: ModelCall, output: tuple[int, int], label: str) -> Case:
+    """Make a case of other inputs, whose ids go where those of the first go."""
+    return _case(question, call, output, label, first.vocabulary, first.branched_on)
+
+
 def _case(
-    question: Question, call: ModelCall, outputs: int, label: str, vocabulary: dict[str, int], branched_on: set[str]
+    question: Question,
+    call: ModelCall,
+    output: tuple[int, int],
+    label: str,
+    vocabulary: dict[str, int],
+    branched_on: set[str],
 ) -> Case:
-    """Write the masks out at these lengths, and tell what is padding and what is judged."""
+    """Write the masks out at these lengths, and tell what is padding and what is judged.
+
+    ``output``: how many positions it has, and how many bytes.
+    """
+    outputs, size = output
     allowed = question.tables(call, outputs)
     own = question.output_sequence(call, allowed)
     # Where all outputs may look at the same places, the others are padding.
@@ -141,7 +152,7 @@ def _case(
         return {name: _and_itself(table) if name == own else table for name, table in found.items()}
 
     depends = tables if question.allowed_depends else None
-    return Case(label, call, tables(call), padding, judged, own, vocabulary, branched_on, depends)
+    return Case(label, call, tables(call), padding, judged, own, vocabulary, size, branched_on, depends)
 
 
 def _and_itself(table: Tensor) -> Tensor:

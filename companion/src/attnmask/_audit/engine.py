@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attnmask._audit.cases import AS_GIVEN, OTHER_VALUES, case_as_given, other_cases, output_len
+from attnmask._audit.cases import AS_GIVEN, OTHER_VALUES, case_as_given, once, other_cases, resampled
 from attnmask._audit.confirm import SURE, confirm
 from attnmask._audit.localize import blame_memory, localize
 from attnmask._audit.probes import Budget, changes, gradient_sizes, perturbations, repeatable, repeats, singles
@@ -17,6 +17,7 @@ from attnmask._audit.records import (
     Case,
     Counterexample,
     Findings,
+    Finished,
     Hit,
     Mode,
     NotTried,
@@ -39,12 +40,20 @@ _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak en
 _MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
 
 THOROUGH = Budget(
-    None, rows=40, halves=4, singles=2, single_kinds=(Kind.SMALL,), alone=2, repeats=True, every_output=True
+    gradients=None,
+    rows=18,
+    halves=2,
+    others=2,
+    singles=1,
+    single_kinds=(Kind.SMALL,),
+    alone=2,
+    every_output=True,
 )
-AGAIN = Budget(16, rows=24, halves=2, singles=1, single_kinds=(Kind.HUGE,), alone=2, repeats=True)
-BRIEF = Budget(gradients=8, rows=9, halves=0, singles=0, single_kinds=(Kind.SMALL,), alone=1)
-OTHERS = BRIEF._replace(rows=15)
+AGAIN = THOROUGH._replace(gradients=16, rows=8, halves=1, others=1, single_kinds=(Kind.HUGE,), every_output=False)
+OTHERS = Budget(gradients=4, rows=8, halves=0, others=1, singles=0, single_kinds=(Kind.SMALL,), alone=0)
 LARGE_TOKENS = OTHERS._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
+LENGTHS = OTHERS._replace(rows=4)
+COMPANY = OTHERS._replace(rows=0, alone=9)
 
 
 @dataclass(eq=False)
@@ -53,7 +62,8 @@ class Trial:
 
     first: Case
     found: dict[Case, Findings] = field(default_factory=dict)
-    runners: dict[Case, Runner] = field(default_factory=dict)  # the first of each case
+    runners: dict[Case, list[Runner]] = field(default_factory=dict)
+    plain: bool | None = None  # whether copies in a batch give what one gives
     errors: dict[Mode, Exception] = field(default_factory=dict)  # modes in which the model does not run
     ended: bool = False
 
@@ -67,7 +77,8 @@ class Trial:
     def copy(self) -> "Trial":
         """Return a trial that can go on while this one stays."""
         found = {case: each.copy() for case, each in self.found.items()}
-        return Trial(self.first, found, dict(self.runners), dict(self.errors), self.ended)
+        runners = {case: list(each) for case, each in self.runners.items()}
+        return Trial(self.first, found, runners, self.plain, dict(self.errors), self.ended)
 
 
 def answer(question: Question) -> tuple[list[Findings], int]:
@@ -75,7 +86,7 @@ def answer(question: Question) -> tuple[list[Findings], int]:
     with torch.inference_mode(False), Snapshot(question.model) as original:
         snapshots = in_modes(question, original)
         first, start = first_case(question, list(snapshots.values()))
-        with suited_threads(lambda: output_len(first.call, start)):
+        with suited_threads(partial(some_copies, first, start)):
             trial = Trial(first)
             trial = try_cases(question, trial, [first], snapshots)
             if not trial.of(first).tried:
@@ -119,14 +130,21 @@ def first_case(question: Question, snapshots: list[Snapshot]) -> tuple[Case, Sna
     return case_as_given(question, snapshots[-1]), snapshots[-1]
 
 
+def some_copies(case: Case, snapshot: Snapshot) -> None:
+    """Run a batch of copies, or what was given where the model refuses that."""
+    try:
+        once(resampled(case.call, list(range(len(case.judged))) * 4), snapshot)
+    except Exception:  # whatever a model raises
+        once(case.call, snapshot)
+
+
 def try_cases(question: Question, trial: Trial, cases: list[Case], snapshots: dict[str, Snapshot]) -> Trial:
     """Try cases in each mode; anew, where a weight turns out to have been written without a trace meanwhile."""
     for name, snapshot in snapshots.items():
         if not trial.ended:
             snapshot.put_back()
-            steps = [(case, mode) for case in cases for mode in modes_of(case, name)]
-            last = name == list(snapshots)[-1]
-            trial = snapshot.settled(partial(try_steps, question, trial, steps, snapshot, last))
+            steps = [(case, mode) for case in cases for mode in modes_of(case, name, list(snapshots))]
+            trial = snapshot.settled(partial(try_steps, question, trial, steps, snapshot, name == list(snapshots)[-1]))
     return trial
 
 
@@ -135,29 +153,32 @@ def try_steps(
 ) -> Trial:
     """Try each case in its mode, and add to what was found before."""
     trial = before.copy()
-    for case, mode in progress(steps, "audit"):
-        if mode in trial.errors:
-            continue
-        findings = trial.of(case)
+    for case, mode in progress([step for step in steps if step[1] not in trial.errors], "audit"):
+        findings, runner = trial.of(case), Runner(case, mode, snapshot, plain=trial.plain)
+        given, earlier = case is trial.first, trial.runners.setdefault(case, [])
+        budget = budget_of(case, first=given and not earlier, gradients=given or last or case.resampled)
+        alike = [each for each in earlier if given or Tried(mode, twin=each.mode) in trial.of(trial.first).tried]
         try:
-            runner = Runner(case, mode, snapshot)
+            examine(runner, findings, budget, alike, question.stop_at_first)
         except Exception as error:  # whatever a model raises
+            if given and "base" in vars(runner):
+                raise
             findings.add(NotTried(Untried.MODE, mode, case.label, error=one_line(error)))
-            if case is trial.first:
-                trial.errors[mode] = error
+            trial.errors.update({mode: error} if given else {})
             continue
-        budget = budget_of(case, first=not trial.runners, gradients=last or case is trial.first)
-        examine(runner, findings, budget, trial.runners.get(case), question.stop_at_first)
-        trial.runners.setdefault(case, runner)
+        earlier.append(runner)
+        trial.plain = runner.plain if trial.plain is None else trial.plain
         if question.stop_at_first and findings.leaking:
             trial.ended = True
             break
     return trial
 
 
-def modes_of(case: Case, name: str) -> list[Mode]:
-    """Return the ways to run a case: as one usually does, and the other way where branches are likely."""
+def modes_of(case: Case, name: str, names: list[str]) -> list[Mode]:
+    """Return the ways to run a case in eval or train: as one usually does, and where branches are likely the other."""
     usual = Mode(name, grad=name == "train")
+    if case.resampled and len(case.judged) <= 2 and name != names[0]:
+        return []  # that samples mix shows in every batch of copies; these are for what so few alone may show
     other = case.label != OTHER_VALUES and not case.resampled
     return [usual, Mode(name, not usual.grad)] if other else [usual]
 
@@ -167,48 +188,49 @@ def budget_of(case: Case, first: bool, gradients: bool) -> Budget:
     if case.label == AS_GIVEN:
         return THOROUGH if first else AGAIN
     floats = any(case.call.arguments[name].is_floating_point() for name in case.allowed)
-    budget = BRIEF if case.label != OTHER_VALUES else LARGE_TOKENS if floats else OTHERS
+    budget = (
+        COMPANY if case.resampled else LENGTHS if case.label != OTHER_VALUES else LARGE_TOKENS if floats else OTHERS
+    )
     return budget if gradients else budget._replace(gradients=0)
 
 
 # ---- one case in one mode -------------------------------------------------------------
 
 
-def examine(runner: Runner, findings: Findings, budget: Budget, earlier: Runner | None, stop_at_first: bool) -> None:
+def examine(runner: Runner, findings: Findings, budget: Budget, earlier: Iterable[Runner], stop_at_first: bool) -> None:
     """Try one case in one mode, what costs least first, and file what is found."""
-    mode, whole = runner.mode, budget in (THOROUGH, AGAIN)
-    file_nan(runner, findings, whole)
-    clean = not findings.leaking and not any(bool(each.known.any()) for each in findings.suspects.values())
-    if budget.repeats and mode.name != "train":
-        file_repeats(runner, findings)
-    if earlier is not None and clean and runner.gives_the_bits_of(earlier):
-        findings.add(Tried(mode, twin=earlier.mode))
-        return
+    mode, given = runner.mode, runner.case.label == AS_GIVEN
+    if given:
+        file_nan(runner, findings)
+        if mode.name != "train":
+            file_repeats(runner, findings)
+    for other in earlier if findings.clean else ():
+        if runner.gives_the_bits_of(other):
+            findings.add(Tried(mode, twin=other.mode))
+            return
     known = {name: pairs.known for name, pairs in findings.leaks.items()}
     small = file_gradients(runner, findings, budget) if mode.usual and budget.gradients != 0 else {}
+    examples = []
     if not (stop_at_first and findings.leaking):
-        if whole and not repeatable(runner):
+        if given and not repeatable(runner):
             cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
             raise value_error(f"two runs on the same input to agree bit for bit ({mode.label})", "two outputs", cause)
-        some = list(perturbations(runner.case, budget, findings.unreached(), seed=runner.snapshot.runs))
+        some = list(
+            perturbations(runner.case, budget, findings.unreached() if given else {}, seed=runner.snapshot.runs)
+        )
         examples = file_changes(runner, findings, some, small, budget, _FEW if stop_at_first else _MANY)
-        if whole and not stop_at_first:
+        if given and not stop_at_first:
             examples += file_changes(runner, findings, list(singles(findings)), {}, budget._replace(alone=0), _MANY)
         findings.add(Tried(mode))
-    else:
-        examples = []
-    if any(bool((pairs.known & ~known[name]).any()) for name, pairs in findings.leaks.items()):
+    new = any(bool((pairs.known & ~known[name]).any()) for name, pairs in findings.leaks.items())
+    if new and runner.snapshot.modules:
         file_modules(runner, findings, examples, _MODULES if stop_at_first else None)
 
 
-def file_nan(runner: Runner, findings: Findings, whole: bool) -> None:
+def file_nan(runner: Runner, findings: Findings) -> None:
     """File outputs that are NaN from the start."""
-    at = (runner.case.judged & ~runner.judged).nonzero().tolist()
-    if whole:
-        for sample, output in at:
-            findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
-    elif at:
-        findings.add(NotTried(Untried.NAN_OUTPUTS, label=runner.case.label))
+    for sample, output in (runner.case.judged & ~runner.judged).nonzero().tolist():
+        findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
 
 
 def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[str, Tensor]:
@@ -292,12 +314,11 @@ def file_repeats(runner: Runner, findings: Findings) -> None:
 
 def file_modules(runner: Runner, findings: Findings, examples: Iterable[Counterexample], positions: int | None) -> None:
     """File in which modules leaks first show, in float64 where rounding blurs it."""
-    examples = list(examples)
+    examples, blurred = list(examples), False
     for item in localize(runner, findings, examples, positions):
         findings.add(item)
-    if runner.snapshot.modules and any(bool(findings.unnamed(name).any()) for name in findings.leaks):
-        if positions is not None and findings.modules:
-            return
+        blurred |= isinstance(item, Finished) and item.blurred
+    if (blurred or not findings.modules) and any(bool(findings.unnamed(name).any()) for name in findings.leaks):
         with suppress(Exception), runner.exactly() as exact:  # whatever a model raises
             for item in localize(exact, findings, examples, positions):
                 findings.add(item)

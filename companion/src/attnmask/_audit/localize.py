@@ -57,7 +57,7 @@ def localize(
                 for named in trace.blame(name, place, pairs, {}, given):
                     unnamed[name][..., place] &= ~named.pairs
                     yield named
-    yield Finished(tuple(trace.order))
+    yield Finished(tuple(trace.order), trace.blurred)
 
 
 def _cells(unnamed: dict[str, Tensor], positions: int | None) -> Iterator[tuple[str, int | None, int]]:
@@ -77,6 +77,7 @@ class _Trace:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.order: dict[str, None] = {}  # in which modules finish
+        self.blurred = False
         self.unchanged: dict[bool, Records] = {}  # by whether gradients are recorded
 
     def blame(self, name: str, position: int, pairs: Tensor, before: Inputs, after: Inputs) -> Iterator[Named]:
@@ -100,6 +101,7 @@ class _Trace:
                 named = pairs & surely[..., None]
                 if bool(named.any()):
                     yield Named(name, position, named, module)
+                self.blurred |= bool((pairs & (rows & ~surely)[..., None]).any())
                 pairs = pairs & ~rows[..., None]
 
     def records(self, given: Inputs, grad: bool, before: Inputs | None = None) -> Records:

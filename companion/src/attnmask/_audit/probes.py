@@ -1,6 +1,7 @@
 """What moves where nothing may?"""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice, product
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.EQUAL, Kind.OPPOSITE, Kind.MOVE
 IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
 
 
-_FEW_IDS = 32  # in a vocabulary of which each is tried
+_FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
 
 
 class Budget(NamedTuple):
@@ -37,10 +38,10 @@ class Budget(NamedTuple):
     gradients: int | None  # outputs; None: all of them
     rows: int  # changes of all that an output may not see
     halves: int  # changes of a random half of it
+    others: int  # kinds of values for the other samples
     singles: int  # positions changed alone, each to one value of these kinds
     single_kinds: tuple[Kind, ...]
     alone: int  # changes run at the shape that was given, besides those that moved something in a batch
-    repeats: bool = False
     every_output: bool = False  # as many rows as outputs, where that is more
 
 
@@ -69,7 +70,8 @@ def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
 def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed: int) -> Iterator[Perturbation]:
     """Yield what to change: all that an output may not see, half of it, the other samples, single positions.
 
-    ``unreached``: (input,) positions that something may depend on and, as far as is known, nothing does.
+    ``unreached``: (input,) positions that something may depend on and, as far as is known, nothing does; they
+    are changed alone.
     """
     chance = seeded(seed)
     for name, allowed in case.allowed.items():
@@ -81,16 +83,16 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
             kind = kinds[(row + row // len(patterns)) % len(kinds)]
             yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
         few = case.vocabulary.get(name, 0) <= _FEW_IDS and budget.every_output and bool(patterns)
-        for token in range(case.vocabulary.get(name, 0) if few else 0):
-            yield Perturbation(name, patterns[token % len(patterns)], Kind.EQUAL, seed=token)
+        for token, cells in islice(product(range(case.vocabulary.get(name, 0)), patterns), _FEW_PAIRS if few else 0):
+            yield Perturbation(name, cells, Kind.EQUAL, seed=token)
         for row in range(budget.halves if patterns else 0):
             half = torch.rand(batch, inputs, generator=chance) < 0.5
             yield Perturbation(name, patterns[row % len(patterns)] & half, kinds[row % len(kinds)], seed + row)
         for sample in range(min(batch, 4) if batch > 1 else 0):
             others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
-            yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[:2])
+            yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[: budget.others])
         order = torch.randperm(inputs, generator=chance).tolist()
-        wanted = [place for place in order if bool(unreached[name][place])]
+        wanted = [place for place in order if name in unreached and bool(unreached[name][place])]
         wanted += [place for place in order if place not in wanted][: max(0, budget.singles - len(wanted))]
         for row, place in enumerate(wanted):
             yield from (_single(case, name, place, kind, seed + row) for kind in budget.single_kinds)
@@ -153,16 +155,19 @@ def _in_batches(
     """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
     if not some:
         return
-    case, copies = runner.case, runner.copies
+    case, copies = runner.case, min(runner.copies, len(some) + len(some) % 2)
     try:
-        reference = runner.run_copies([{}] * copies)
+        reference = [] if runner.plain is False else runner.run_copies([{}] * copies)
     except Exception:  # whatever a model raises: one by one, nothing is left out
         yield from some
         return
-    if not runner.repeats_in(reference):
-        yield Mixed(copies)
+    if runner.plain is None and not runner.repeats_in(reference):
+        runner.plain = False
+        yield Mixed(runner.copies)
+    if runner.plain is False:
         yield from some
         return
+    runner.plain = True
     for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):
         given = [each.apply(case, runner.call) for each in chunk] + [{}] * (copies - len(chunk))
         try:
@@ -183,10 +188,10 @@ def _in_batches(
 
 def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | NotTried]:
     """Run one change, and yield it if it moves an output which may depend on none of it."""
-    case = runner.case
+    case, base = runner.case, runner.base
     try:
         after = runner.run(change.apply(case, runner.call))
-        moved = changed(runner.base, after) & runner.judged
+        moved = changed(base, after) & runner.judged
     except Exception as error:  # whatever a model raises
         yield NotTried(Untried.SOME_VALUES, runner.mode, case.label, change.name, one_line(error))
         return
@@ -194,7 +199,7 @@ def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | Not
         yield Reached(change.name, moved[..., None] & change.cells[:, None])
     may = case.may_change(change.name, change.cells)
     if bool((moved & ~may).any()):
-        size, nan_changed = max_abs_diff(runner.base, after)
+        size, nan_changed = max_abs_diff(base, after)
         finite = torch.stack([any_feature(~each.isfinite()) for each in after]).any(0).logical_not()
         # Numbers too large for the model turn NaN where they stand; from there 0 times NaN reaches all rows.
         excused = nan_changed & ~(may & finite).any(-1)[:, None]
@@ -211,12 +216,15 @@ def repeatable(runner: Runner) -> bool:
 
 
 def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:
-    """Return by how much outputs depend on what the call before was given, (batch, output), and the two calls."""
+    """Return by how much outputs depend on what the call before was given, (batch, output), and two such calls."""
     case = runner.case
     whole = {name: torch.ones(table.shape[::2], dtype=torch.bool) for name, table in case.allowed.items()}
     earlier = [
         {name: Perturbation(name, whole[name], kind, seed).apply(case, runner.call)[name] for name in case.allowed}
-        for seed, kind in enumerate((Kind.SMALL, Kind.HUGE))
+        for seed, kind in enumerate((Kind.HUGE, Kind.SMALL))
     ]
-    size, _ = max_abs_diff(*(runner.run({}, before=given) for given in earlier))
+    after = runner.run({}, before=earlier[0])
+    if same_bits(runner.base, after):
+        return torch.zeros(runner.judged.shape), earlier
+    size, _ = max_abs_diff(after, runner.run({}, before=earlier[1]))
     return size * runner.judged, earlier

@@ -44,6 +44,7 @@ class Case:
     judged: Tensor  # (batch, output)
     output_sequence: str | None  # the input that is the output's own sequence
     vocabulary: dict[str, int]
+    output_bytes: int  # of all outputs together
     branched_on: set[str]  # ids that the model compares, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
     resampled: bool = False  # the same samples, in other company
@@ -175,7 +176,6 @@ class Untried(Enum):
     """What was not tried."""
 
     MODE = "a mode"
-    NAN_OUTPUTS = "outputs that are NaN"
     GRADIENTS = "gradients"
     SOME_VALUES = "some values of an input"
     REPEATS = "two calls in a row"
@@ -197,9 +197,10 @@ class NotTried(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The modules in the order in which they finish."""
+    """The modules in the order in which they finish, and whether some showed a leak no larger than rounding."""
 
     modules: tuple[str, ...]
+    blurred: bool
 
 
 class Mixed(NamedTuple):
@@ -276,6 +277,11 @@ class Findings:
         found = [*self.leaks.values(), *self.nan.values()]
         return bool(self.remembered or self.nan_at_once or any(bool(each.known.any()) for each in found))
 
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing, not even a suspect."""
+        return not self.leaking and not any(bool(each.known.any()) for each in self.suspects.values())
+
     def add(self, item: Any) -> None:
         """File what a step found."""
         match item:
@@ -287,7 +293,7 @@ class Findings:
             case Named(name, position, pairs, module):
                 for sample, output, source in pairs.nonzero().tolist():
                     self.modules.setdefault((name, sample, output, source, position), module)
-            case Finished(modules):
+            case Finished(modules, _):
                 self.order = self.order or {name: place for place, name in enumerate(modules)}
             case Remembered(sample, output):
                 self.remembered.setdefault((sample, output), item)

@@ -302,7 +302,6 @@ def _what(tried: Tried) -> str:
 
 _NOT_TRIED = {
     Untried.MODE: "{mode}{label} ({error})",
-    Untried.NAN_OUTPUTS: "some outputs{label} (they are NaN)",
     Untried.GRADIENTS: "gradients in {name}{label} ({error})",
     Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
     Untried.REPEATS: "two calls in a row, {mode} ({error})",

@@ -1,7 +1,8 @@
 """How is one case run in one mode, as given or as many changed copies in one batch?"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from hashlib import blake2b
 
 import torch
@@ -16,25 +17,37 @@ from attnmask._measure.snapshot import Snapshot
 
 _ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
 _PLAIN = 0.01
-_COPIES, _BYTES = 16, 2**27  # samples in a batch of copies, and bytes of what they give
+_COPIES, _FEWEST = 16, 4  # samples in a batch of copies
+_BYTES = 2**24  # of what a batch of copies gives, unless those are fewer
 
 
 class Runner:
     """One case in the mode that the model is in: every run starts from the same state."""
 
-    def __init__(self, case: Case, mode: Mode, snapshot: Snapshot, call: ModelCall | None = None) -> None:
+    def __init__(
+        self, case: Case, mode: Mode, snapshot: Snapshot, call: ModelCall | None = None, plain: bool | None = None
+    ) -> None:
         self.case, self.mode, self.snapshot = case, mode, snapshot
         self.call = call or case.call
-        self.base = self.run({})
-        self.judged = case.judged & ~torch.stack([any_feature(each.isnan()) for each in self.base]).any(0)
-        self.changed_copies: list[Inputs] | None = None  # of the first batch, and what it gave
-        self.digests: list[bytes] = []
+        self.plain = plain  # whether copies in a batch give what one gives; None: not known yet
+        self.witness: tuple[list[Inputs], list[bytes]] | None = None  # the first batch of changed copies, what it gave
+
+    @cached_property
+    def base(self) -> list[Tensor]:
+        """What the unchanged inputs give, at the shape of the case."""
+        return self.run({})
+
+    @property
+    def judged(self) -> Tensor:
+        """Which outputs (batch, output) are judged, those that are NaN left out."""
+        return self.case.judged & ~is_nan(self.base)
 
     @property
     def copies(self) -> int:
         """How many copies go into one batch: an even number."""
-        once = sum(each.nbytes for each in self.base)
-        return 2 * max(1, min(_COPIES // len(self.judged), _BYTES // max(1, once)) // 2)
+        batch = len(self.case.judged)
+        most = min(_COPIES, max(_FEWEST, batch * (_BYTES // max(1, self.case.output_bytes))))
+        return 2 * max(1, most // batch // 2)
 
     def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Run with some arguments replaced, perhaps after a call ``before`` whose traces are left in the model."""
@@ -46,7 +59,7 @@ class Runner:
 
     def run_copies(self, each: Sequence[Inputs]) -> list[Tensor]:
         """Run copies of the batch at once, each with some arguments replaced: (copy, batch, position, …)."""
-        batch = len(self.judged)
+        batch = len(self.case.judged)
         many = resampled(self.call, list(range(batch)) * len(each))
         for number, given in enumerate(each):
             for name, values in given.items():
@@ -55,19 +68,19 @@ class Runner:
         with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
             outputs = many.outputs(many.arguments)
         outputs = [output.detach().reshape(len(each), batch, *output.shape[1:]) for output in outputs]
-        if self.changed_copies is None and any(each):
-            self.changed_copies, self.digests = list(each), list(map(digest, outputs))
+        if self.witness is None and any(each):
+            self.witness = list(each), list(map(digest, outputs))
         return outputs
 
     def gives_the_bits_of(self, earlier: "Runner") -> bool:
-        """Say whether this gives the same bits as an earlier run of the case: as given, and in its first batch."""
-        if earlier.changed_copies is None or not same_bits(earlier.base, self.base):
+        """Say whether this gives the same bits as the case gave in another mode: as given, and in its first batch."""
+        if earlier.witness is None or ("base" in vars(self) and not same_bits(earlier.base, self.base)):
             return False
-        try:
-            self.run_copies(earlier.changed_copies)
-        except Exception:  # whatever a model raises
-            return False
-        same, self.changed_copies = self.digests == earlier.digests, None
+        given, digests = earlier.witness
+        with suppress(Exception):  # whatever a model raises
+            self.run_copies(given)
+        same = self.witness is not None and self.witness[1] == digests
+        self.witness = None
         return same
 
     def repeats_in(self, copies: list[Tensor]) -> bool:
@@ -85,8 +98,8 @@ class Runner:
 
     def moved_in_copies(self, before: list[Tensor], after: list[Tensor]) -> Tensor:
         """Compare two runs of copies bit for bit: return the judged outputs that moved, (copy, batch, output)."""
-        flat = [[each.flatten(0, 1) for each in outputs] for outputs in (before, after)]
-        return changed(*flat).reshape(-1, *self.judged.shape) & self.judged
+        flat, then = ([each.flatten(0, 1) for each in outputs] for outputs in (before, after))
+        return (changed(flat, then) & ~is_nan(flat)).reshape(-1, *self.case.judged.shape) & self.case.judged
 
     @contextmanager
     def exactly(self) -> Iterator["Runner"]:
@@ -94,6 +107,11 @@ class Runner:
         with in_float64(self.call, self.snapshot) as (call, snapshot):
             yield Runner(self.case, self.mode, snapshot, call)
             self.snapshot.runs += snapshot.runs
+
+
+def is_nan(outputs: list[Tensor]) -> Tensor:
+    """Return which outputs (batch, output) hold NaN."""
+    return torch.stack([any_feature(each.isnan()) for each in outputs]).any(0)
 
 
 def digest(tensor: Tensor) -> bytes:

@@ -66,7 +66,7 @@ class _Kept:
 
 
 class Snapshot:
-    """What a model's run may change, remembered: put back after every run, in full at the end.
+    """What a model's run may change, remembered: put back after every run, in full after an error.
 
     That is: every module that the model is, holds, names or calls, with its tensors,
     attributes and the lists, dicts and sets in them; and the random generators. Objects
@@ -85,6 +85,8 @@ class Snapshot:
         self, model: Callable[..., Any], modules: Iterable[nn.Module] = (), like: "Snapshot | None" = None
     ) -> None:
         self.model, self.like = model, like
+        # Switching its mode may write to a module's weights where it has a method of its own for that.
+        self.switched = like is not None and any(type(part).train is not nn.Module.train for part in like.modules)
         self.modules: dict[nn.Module, dict[str, Any]] = {}
         self.containers: dict[int, tuple[Any, Any]] = {}
         self.tensors: dict[int, _Kept] = {}
@@ -136,7 +138,7 @@ class Snapshot:
         large = isinstance(tensor, nn.Parameter) and tensor.numel() > _LARGE
         before = self.like.tensors.get(id(tensor)) if self.like is not None and large else None
         values = tensor.detach() if before is None else before.values  # of another dtype where it was just turned
-        if before is None or (values.dtype == tensor.dtype and not torch.equal(tensor, values)):
+        if before is None or not (self._unwritten(before) or torch.equal(tensor, values)):
             values = tensor.detach().clone()
         self.tensors[id(tensor)] = _Kept(
             tensor, tensor.detach(), values, version_of(tensor), tensor.is_leaf, tensor.requires_grad, grad,
@@ -145,13 +147,18 @@ class Snapshot:
         self.places.add(tensor.untyped_storage().data_ptr())
         self._remember([grad])
 
+    def _unwritten(self, before: _Kept) -> bool:
+        """Say whether a tensor still holds what an earlier snapshot found, or was just turned into another dtype."""
+        same = not before.moved() and before.version == version_of(before.tensor) and not self.switched
+        return same or before.values.dtype != before.tensor.dtype
+
     # ---- putting back ----------------------------------------------------------------
 
     def __enter__(self) -> "Snapshot":
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.put_back(in_full=True)
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self.put_back(in_full=kind is not None)
 
     @contextmanager
     def run(self) -> Iterator[None]:
