@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.question import Question, sequences
-from attnmask._audit.records import Case, Findings, NotTried, Untried
+from attnmask._audit.records import Case, Findings, NotTried, Output, Untried
 from attnmask._check import value_error
 from attnmask._measure.call import ModelCall
 from attnmask._measure.progress import one_line
@@ -49,9 +49,9 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
     """Put some of the given samples into a batch, some of them more than once."""
     try:
         call = resampled(first.call, samples)
-        length, size = once(call, snapshot)
-        if length != first.judged.shape[1]:
-            raise value_error(f"{first.judged.shape[1]} outputs, as before", f"{length}", "the size of the batch")
+        output = once(call, snapshot)
+        if output.length != first.output.length:
+            raise value_error(f"{first.output.length} outputs, as before", f"{output.length}", "the size of the batch")
         return replace(
             first,
             label=f"in a batch of {len(samples)}",
@@ -59,7 +59,7 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
             allowed={name: table[samples] for name, table in first.allowed.items()},
             padding={name: cells[samples] for name, cells in first.padding.items()},
             judged=first.judged[samples],
-            output_bytes=size,
+            output=output,
             resampled=True,
         )
     except Exception as error:  # whatever a model raises
@@ -68,7 +68,7 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
 
 def _with_other_values(question: Question, first: Case) -> Case:
     call = first.call.replaced({name: _redrawn(first, name) for name in first.allowed})
-    return _like(question, first, call, (first.judged.shape[1], first.output_bytes), OTHER_VALUES)
+    return _like(question, first, call, first.output, OTHER_VALUES)
 
 
 def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
@@ -89,11 +89,11 @@ def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> It
             yield NotTried(Untried.LENGTH, detail=str(length), error=one_line(error))
 
 
-def once(call: ModelCall, snapshot: Snapshot) -> tuple[int, int]:
-    """Run once; return how many positions the output has, and how many bytes."""
+def once(call: ModelCall, snapshot: Snapshot) -> Output:
+    """Run once, and say what comes out."""
     with snapshot.run(), torch.no_grad():
         outputs = call.outputs({})
-        return outputs[0].shape[1], sum(each.nbytes for each in outputs)
+        return Output(outputs[0].shape[1], sum(each.nbytes for each in outputs), outputs[0].dtype)
 
 
 def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
@@ -112,7 +112,7 @@ def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
     return call.replaced(many)
 
 
-def _like(question: Question, first: Case, call: ModelCall, output: tuple[int, int], label: str) -> Case:
+def _like(question: Question, first: Case, call: ModelCall, output: Output, label: str) -> Case:
     """Make a case of other inputs, whose ids go where those of the first go."""
     return _case(question, call, output, label, first.vocabulary, first.branched_on)
 
@@ -120,21 +120,17 @@ def _like(question: Question, first: Case, call: ModelCall, output: tuple[int, i
 def _case(
     question: Question,
     call: ModelCall,
-    output: tuple[int, int],
+    output: Output,
     label: str,
     vocabulary: dict[str, int],
     branched_on: set[str],
 ) -> Case:
-    """Write the masks out at these lengths, and tell what is padding and what is judged.
-
-    ``output``: how many positions it has, and how many bytes.
-    """
-    outputs, size = output
-    allowed = question.tables(call, outputs)
+    """Write the masks out at these lengths, and tell what is padding and what is judged."""
+    allowed = question.tables(call, output.length)
     own = question.output_sequence(call, allowed)
     # Where all outputs may look at the same places, the others are padding.
     padding = {name: ~table[:, 0] & (table == table[:, :1]).all(1).all(1, True) for name, table in allowed.items()}
-    judged = torch.ones(len(next(iter(allowed.values()))), outputs, dtype=torch.bool)
+    judged = torch.ones(len(next(iter(allowed.values()))), output.length, dtype=torch.bool)
     rule = question.allowed_for(call.inputs)
     if own in allowed and allowed[own].shape[1] == allowed[own].shape[2]:
         # In the output's own sequence, what nobody may see is padding, unless no position may see itself.
@@ -148,11 +144,11 @@ def _case(
         raise value_error("an output to judge", f"{rule!r}", "a mask that lets no query look at any key")
 
     def tables(changed: ModelCall) -> dict[str, Tensor]:
-        found = question.tables(changed, outputs)
+        found = question.tables(changed, output.length)
         return {name: _and_itself(table) if name == own else table for name, table in found.items()}
 
     depends = tables if question.allowed_depends else None
-    return Case(label, call, tables(call), padding, judged, own, vocabulary, size, branched_on, depends)
+    return Case(label, call, tables(call), padding, judged, own, vocabulary, output, branched_on, depends)
 
 
 def _and_itself(table: Tensor) -> Tensor:

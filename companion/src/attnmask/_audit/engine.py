@@ -49,7 +49,9 @@ THOROUGH = Budget(
     alone=2,
     every_output=True,
 )
-AGAIN = THOROUGH._replace(gradients=16, rows=8, halves=1, others=1, single_kinds=(Kind.HUGE,), every_output=False)
+AGAIN = THOROUGH._replace(
+    gradients=8, rows=8, halves=1, others=1, single_kinds=(Kind.HUGE,), alone=1, every_output=False
+)
 OTHERS = Budget(gradients=4, rows=8, halves=0, others=1, singles=0, single_kinds=(Kind.SMALL,), alone=0)
 LARGE_TOKENS = OTHERS._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
 LENGTHS = OTHERS._replace(rows=4)
@@ -156,16 +158,17 @@ def try_steps(
     for case, mode in progress([step for step in steps if step[1] not in trial.errors], "audit"):
         findings, runner = trial.of(case), Runner(case, mode, snapshot, plain=trial.plain)
         given, earlier = case is trial.first, trial.runners.setdefault(case, [])
-        budget = budget_of(case, first=given and not earlier, gradients=given or last or case.resampled)
+        budget = budget_of(case, trial, gradients=given or last or case.resampled)
         alike = [each for each in earlier if given or Tried(mode, twin=each.mode) in trial.of(trial.first).tried]
         try:
             examine(runner, findings, budget, alike, question.stop_at_first)
         except Exception as error:  # whatever a model raises
-            if given and "base" in vars(runner):
+            if given and runner.given is not None:
                 raise
             findings.add(NotTried(Untried.MODE, mode, case.label, error=one_line(error)))
             trial.errors.update({mode: error} if given else {})
             continue
+        runner.forget()
         earlier.append(runner)
         trial.plain = runner.plain if trial.plain is None else trial.plain
         if question.stop_at_first and findings.leaking:
@@ -183,15 +186,18 @@ def modes_of(case: Case, name: str, names: list[str]) -> list[Mode]:
     return [usual, Mode(name, not usual.grad)] if other else [usual]
 
 
-def budget_of(case: Case, first: bool, gradients: bool) -> Budget:
+def budget_of(case: Case, trial: Trial, gradients: bool) -> Budget:
     """Return how much is tried: most on the inputs as given, in the first mode."""
-    if case.label == AS_GIVEN:
-        return THOROUGH if first else AGAIN
-    floats = any(case.call.arguments[name].is_floating_point() for name in case.allowed)
-    budget = (
-        COMPANY if case.resampled else LENGTHS if case.label != OTHER_VALUES else LARGE_TOKENS if floats else OTHERS
-    )
-    return budget if gradients else budget._replace(gradients=0)
+    if case is trial.first:
+        return AGAIN if trial.runners[case] else THOROUGH
+    if case.resampled:
+        budget = COMPANY
+    elif case.label != OTHER_VALUES:
+        budget = LENGTHS
+    else:
+        floats = any(case.call.arguments[name].is_floating_point() for name in case.allowed)
+        budget = LARGE_TOKENS if floats else OTHERS
+    return budget if gradients and case.length >= trial.first.length else budget._replace(gradients=0)
 
 
 # ---- one case in one mode -------------------------------------------------------------
@@ -235,23 +241,23 @@ def file_nan(runner: Runner, findings: Findings) -> None:
 
 def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[str, Tensor]:
     """File what gradients reach; return the sizes of forbidden ones that may be rounding."""
-    rows = runner.judged.clone()
-    share = int(rows.sum()) if budget.gradients is None else min(budget.gradients, int(rows.sum()))
-    order = rows.flatten().nonzero().flatten()
-    dropped = order[torch.randperm(len(order), generator=seeded(runner.snapshot.runs))[share:]]
-    rows.view(-1)[dropped] = False
+    judged = runner.judged if runner.case.label == AS_GIVEN else runner.case.judged
+    order = judged.flatten().nonzero().flatten()
+    order = order[torch.randperm(len(order), generator=seeded(runner.snapshot.runs))][: budget.gradients]
+    rows = torch.zeros_like(judged)
+    rows.view(-1)[order] = True
     try:
         sizes = gradient_sizes(runner, rows)
     except (ValueError, RuntimeError) as error:
         findings.add(NotTried(Untried.GRADIENTS, runner.mode, runner.case.label, error=one_line(error)))
         return {}
-    findings.add(Tried(runner.mode, Probe.GRADIENT, share=(share, len(order))))
+    findings.add(Tried(runner.mode, Probe.GRADIENT, share=(len(order), int(judged.sum()))))
     small = {}
     for name, size in sizes.items():
         samples = range(len(size))
         findings.add(Reached(name, size[samples, :, samples] > 0))
         size = size * runner.case.forbidden(name)
-        sure = size > SURE * torch.finfo(runner.base[0].dtype).eps
+        sure = size > SURE * torch.finfo(runner.case.output.dtype).eps
         findings.add(Verdict(name, sure, size, runner.evidence(Probe.GRADIENT)))
         rest = size * ~findings.leaks[name].known
         if bool(rest.any()):

@@ -53,7 +53,7 @@ def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
 
     ``rows``: of which outputs, (batch, output).
     """
-    shape = runner.judged.shape
+    shape = runner.case.judged.shape
     sizes = {
         name: torch.zeros(*shape, *table.shape[::2], dtype=torch.float64) for name, table in runner.case.allowed.items()
     }
@@ -137,7 +137,7 @@ def changes(
         found = list(_alone(runner, item))
         yield from found
         if item.moved_a_copy and not any(isinstance(each, Hit) for each in found):
-            yield Mixed(runner.copies)
+            yield Mixed(runner.copies(len(todo[alone:])))
 
 
 def _same_mask(runner: Runner, change: Perturbation) -> bool:
@@ -155,7 +155,7 @@ def _in_batches(
     """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
     if not some:
         return
-    case, copies = runner.case, min(runner.copies, len(some) + len(some) % 2)
+    case, copies = runner.case, runner.copies(len(some))
     try:
         reference = [] if runner.plain is False else runner.run_copies([{}] * copies)
     except Exception:  # whatever a model raises: one by one, nothing is left out
@@ -163,7 +163,7 @@ def _in_batches(
         return
     if runner.plain is None and not runner.repeats_in(reference):
         runner.plain = False
-        yield Mixed(runner.copies)
+        yield Mixed(runner.copies(len(some)))
     if runner.plain is False:
         yield from some
         return

@@ -33,6 +33,14 @@ class Mode(NamedTuple):
         return self.grad == (self.name == "train")
 
 
+class Output(NamedTuple):
+    """What a model gives: how many positions, how many bytes in all, and in which dtype."""
+
+    length: int
+    bytes: int
+    dtype: torch.dtype
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """Inputs on which a model is tried, and what is allowed there."""
@@ -44,7 +52,7 @@ class Case:
     judged: Tensor  # (batch, output)
     output_sequence: str | None  # the input that is the output's own sequence
     vocabulary: dict[str, int]
-    output_bytes: int  # of all outputs together
+    output: Output
     branched_on: set[str]  # ids that the model compares, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
     resampled: bool = False  # the same samples, in other company

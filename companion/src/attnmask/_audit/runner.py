@@ -1,5 +1,6 @@
 """How is one case run in one mode, as given or as many changed copies in one batch?"""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -11,14 +12,13 @@ from torch import Tensor
 from attnmask._audit.cases import resampled
 from attnmask._audit.records import Case, Doubt, Evidence, Inputs, Mode, Probe
 from attnmask._measure.call import ModelCall
-from attnmask._measure.compare import any_feature, changed, max_abs, same_bits
+from attnmask._measure.compare import any_feature, changed, max_abs
 from attnmask._measure.float64 import in_float64
 from attnmask._measure.snapshot import Snapshot
 
 _ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
 _PLAIN = 0.01
-_COPIES, _FEWEST = 16, 4  # samples in a batch of copies
-_BYTES = 2**24  # of what a batch of copies gives, unless those are fewer
+_COPIES, _BYTES = 16, 2**25  # most samples in a batch of copies, and bytes of what they give
 
 
 class Runner:
@@ -31,23 +31,29 @@ class Runner:
         self.call = call or case.call
         self.plain = plain  # whether copies in a batch give what one gives; None: not known yet
         self.witness: tuple[list[Inputs], list[bytes]] | None = None  # the first batch of changed copies, what it gave
+        self.given: list[bytes] | None = None  # what the unchanged inputs gave
 
     @cached_property
     def base(self) -> list[Tensor]:
         """What the unchanged inputs give, at the shape of the case."""
-        return self.run({})
+        outputs = self.run({})
+        self.given = list(map(digest, outputs))
+        return outputs
+
+    def forget(self) -> None:
+        """Free the outputs, keeping what stands for their bits."""
+        vars(self).pop("base", None)
 
     @property
     def judged(self) -> Tensor:
         """Which outputs (batch, output) are judged, those that are NaN left out."""
         return self.case.judged & ~is_nan(self.base)
 
-    @property
-    def copies(self) -> int:
-        """How many copies go into one batch: an even number."""
-        batch = len(self.case.judged)
-        most = min(_COPIES, max(_FEWEST, batch * (_BYTES // max(1, self.case.output_bytes))))
-        return 2 * max(1, most // batch // 2)
+    def copies(self, changes: int) -> int:
+        """Return how many copies go into one batch, where there are so many changes: an even number."""
+        most = max(2, min(_COPIES // len(self.case.judged), _BYTES // max(1, self.case.output.bytes)))
+        batches = max(1, math.ceil(changes / most))
+        return 2 * math.ceil(changes / batches / 2)
 
     def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Run with some arguments replaced, perhaps after a call ``before`` whose traces are left in the model."""
@@ -74,7 +80,7 @@ class Runner:
 
     def gives_the_bits_of(self, earlier: "Runner") -> bool:
         """Say whether this gives the same bits as the case gave in another mode: as given, and in its first batch."""
-        if earlier.witness is None or ("base" in vars(self) and not same_bits(earlier.base, self.base)):
+        if earlier.witness is None or self.given != earlier.given:
             return False
         given, digests = earlier.witness
         with suppress(Exception):  # whatever a model raises

@@ -18,7 +18,7 @@ from attnmask._measure.values import seeded
 
 NO_KEY = "a query that may look at no key, as under left padding, whose softmax divides 0 by 0"
 _ROWS = 64  # outputs whose gradients are taken in one backward pass, where memory allows
-_AT_ONCE = 2**27  # bytes that one backward pass should not much exceed
+_AT_ONCE = 2**28  # bytes that one backward pass should not much exceed
 
 
 class SavedTensorMeter:

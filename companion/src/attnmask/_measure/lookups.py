@@ -42,7 +42,10 @@ class LookupTracer(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind, kwargs = getattr(function, "__name__", "").split(".")[0], kwargs or {}
-        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        given = [*args, *kwargs.values()]
+        if any(isinstance(each, list | tuple | dict) for each in given):
+            given = tree_leaves(given)
+        tensors = [each for each in given if isinstance(each, Tensor)]
         known = [self.ids[id(each)] for each in tensors if id(each) in self.ids]
         if not known:
             return function(*args, **kwargs)
