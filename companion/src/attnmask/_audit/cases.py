@@ -7,16 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnmask._audit.findings import Findings
 from attnmask._audit.question import Question, sequences
-from attnmask._audit.records import Case, Findings, NotTried, Output, Untried
+from attnmask._audit.records import AS_GIVEN, OTHER_VALUES, Case, NotTried, Output, Untried
 from attnmask._check import value_error
 from attnmask._measure.call import ModelCall
 from attnmask._measure.progress import one_line
 from attnmask._measure.snapshot import Snapshot
 from attnmask._measure.values import Kind
 from attnmask.masks import Mask
-
-AS_GIVEN, OTHER_VALUES = "", "with other values"
 
 
 def case_as_given(question: Question, snapshot: Snapshot) -> Case:
@@ -37,7 +36,7 @@ def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> I
         yield NotTried(Untried.LEFT_OUT, detail=", ".join(left_out))
     batch = len(first.judged)
     batches = [list(range(few)) for few in (1, 2) if few < batch] or [[0, 0]]
-    if findings.mixed_copies:  # in a batch of copies, something moved that did not move alone
+    if findings.mixed_copies and not findings.leaking:  # in a batch of copies, something moved that did not move alone
         batches.append(list(range(batch)) * findings.mixed_copies)
     for samples in batches:
         yield _in_a_batch(first, samples, snapshot)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attnmask._audit.findings import PairSizes
 from attnmask._audit.probes import gradient_sizes
 from attnmask._audit.records import (
     Case,
@@ -13,7 +14,6 @@ from attnmask._audit.records import (
     Doubt,
     Evidence,
     Hit,
-    PairSizes,
     Probe,
     Verdict,
 )

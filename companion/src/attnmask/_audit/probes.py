@@ -2,24 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from attnmask._audit.budgets import Budget
+from attnmask._audit.findings import Findings, PairSizes
 from attnmask._audit.records import (
     Case,
-    Findings,
     Hit,
     Inputs,
     Mixed,
     NotTried,
-    PairSizes,
     Perturbation,
     Reached,
     Untried,
 )
 from attnmask._audit.runner import Runner
+from attnmask._check import value_error
 from attnmask._measure.compare import any_feature, changed, max_abs_diff, same_bits
 from attnmask._measure.gradients import gradients
 from attnmask._measure.progress import one_line
@@ -30,19 +30,6 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 
 _FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
-
-
-class Budget(NamedTuple):
-    """How much is tried of one case in one mode."""
-
-    gradients: int | None  # outputs; None: all of them
-    rows: int  # changes of all that an output may not see
-    halves: int  # changes of a random half of it
-    others: int  # kinds of values for the other samples
-    singles: int  # positions changed alone, each to one value of these kinds
-    single_kinds: tuple[Kind, ...]
-    alone: int  # changes run at the shape that was given, besides those that moved something in a batch
-    every_output: bool = False  # as many rows as outputs, where that is more
 
 
 # ---- gradients ------------------------------------------------------------------------
@@ -210,9 +197,12 @@ def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | Not
 # ---- repeats --------------------------------------------------------------------------
 
 
-def repeatable(runner: Runner) -> bool:
-    """Say whether the same run gives the same bits again."""
-    return same_bits(runner.base, runner.run({}))
+def check_repeatable(runner: Runner) -> None:
+    """Raise unless the same run gives the same bits again."""
+    if not same_bits(runner.base, runner.run({})):
+        cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
+        wanted = f"two runs on the same input to agree bit for bit ({runner.mode.label})"
+        raise value_error(wanted, "two outputs", cause)
 
 
 def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:

@@ -1,24 +1,31 @@
 """What is said? All words of an audit are made here, from fields."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from attnmask._audit.records import (
-    Case,
-    Evidence,
-    Findings,
-    NotTried,
-    PairSizes,
-    Probe,
-    Tried,
-    Untried,
-)
+from attnmask._audit.findings import Findings, PairSizes
+from attnmask._audit.records import Case, Doubt, Evidence, NotTried, Probe, Tried, Untried
 
 _SHOWN = 5
+
+
+class Seen(NamedTuple):
+    """What saw a leak: a probe, and the mode that it ran in.
+
+    >>> str(Seen("gradient", "eval"))
+    'gradient: eval'
+    """
+
+    probe: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.probe}: {self.mode}"
 
 
 class Leak(NamedTuple):
@@ -37,7 +44,7 @@ class Leak(NamedTuple):
     module
         The first module to finish whose output shows it; "" where none does.
     seen
-        What saw it: a probe and the modes it ran in.
+        What saw it, as pairs of a probe and the mode it ran in.
     size
         The largest change of the output, or the gradient as a share of the largest one;
         infinite where the output turns NaN, and NaN where it is so from the start.
@@ -57,7 +64,7 @@ class Leak(NamedTuple):
     from_sample: int = 0
     because: str = ""
     module: str = ""
-    seen: tuple[str, ...] = ()
+    seen: tuple[Seen, ...] = ()
     size: float = 0.0
     length: int = 0
 
@@ -159,8 +166,7 @@ def _listed(title: str, found: Sequence[Leak], length: int) -> Iterator[str]:
 def _seen_by(leak: Leak, length: int) -> str:
     """Say what saw a leak, where it is not within the first sample, and at which length if that is told apart."""
     modes: dict[str, list[str]] = {}
-    for label in leak.seen:
-        probe, mode = label.split(": ", 1)
+    for probe, mode in leak.seen:
         modes.setdefault(probe, []).append(mode)
     text = ", ".join(f"{probe} ({'; '.join(each)})" for probe, each in modes.items())
     text += f", at length {leak.length}" * (leak.length != length)
@@ -175,21 +181,13 @@ def _seen_by(leak: Leak, length: int) -> str:
 def report(every: Sequence[Findings], runs: int) -> Audit:
     """Put what was found on each case into one report; the first is the case of the inputs as given."""
     first = every[0]
-    leaks: dict[tuple[object, ...], Leak] = {}
-    suspects: dict[tuple[object, ...], Leak] = {}
-    nan: dict[tuple[object, ...], Leak] = {}
-    for findings in every:
-        found = ((leaks, findings.leaks), (suspects, findings.suspects), (nan, findings.nan))
-        for kind, pairs in found:
-            for name in findings.case.allowed:
-                _collect(kind, _leaks(findings, name, pairs[name]))
-        _collect(leaks, _remembered(findings))
-        _collect(nan, _nan_at_once(findings))
-    suspects = {key: each for key, each in suspects.items() if key not in leaks}
+    leaks = _all(every, lambda findings: chain(_pairs(findings, findings.leaks), _remembered(findings)))
+    suspects = _all(every, lambda findings: _pairs(findings, findings.suspects))
+    nan = _all(every, lambda findings: chain(_pairs(findings, findings.nan), _nan_at_once(findings)))
     not_tried = dict.fromkeys(each for findings in every for each in findings.not_tried)
     return Audit(
-        leaks=tuple(_reported(leaks.values(), every)),
-        suspects=tuple(suspects.values()),
+        leaks=tuple(_in_order(leaks, every)),
+        suspects=tuple(each for key, each in suspects.items() if key not in leaks),
         nan=tuple(nan.values()),
         missing=tuple(_missing(first)),
         allowed=first.case.allowed,
@@ -200,9 +198,22 @@ def report(every: Sequence[Findings], runs: int) -> Audit:
     )
 
 
-def _collect(kind: dict[tuple[object, ...], Leak], some: Iterator[Leak]) -> None:
-    for leak in some:
-        kind.setdefault((leak.output, leak.input, leak.of, leak.sample, leak.from_sample, leak.length), leak)
+def _all(every: Sequence[Findings], some: Callable[[Findings], Iterable[Leak]]) -> dict[tuple[object, ...], Leak]:
+    """Collect leaks by what tells them apart; of other cases than the first, those of another kind or module."""
+    found: dict[tuple[object, ...], Leak] = {}
+    kinds: set[tuple[str, str, str]] = set()
+    for findings in every:
+        for leak in some(findings):
+            if findings is every[0] or (leak.of, leak.because, leak.module) not in kinds:
+                found.setdefault((leak[:5], leak.length), leak)
+        if findings is every[0]:
+            kinds = {(each.of, each.because, each.module) for each in found.values()}
+    return found
+
+
+def _pairs(findings: Findings, kind: dict[str, PairSizes]) -> Iterator[Leak]:
+    for name in findings.case.allowed:
+        yield from _leaks(findings, name, kind[name])
 
 
 def _leaks(findings: Findings, name: str, pairs: PairSizes) -> Iterator[Leak]:
@@ -219,7 +230,7 @@ def _leaks(findings: Findings, name: str, pairs: PairSizes) -> Iterator[Leak]:
             from_sample=source,
             because=_because(case, name, (sample, output, source, place)),
             module=findings.modules.get((name, sample, output, source, place), ""),
-            seen=tuple(map(_label, sorted(evidence, key=lambda each: each.mode.name == "train"))),
+            seen=tuple(map(_seen, sorted(evidence, key=lambda each: each.mode.name == "train"))),
             size=float(pairs.size[tuple(at)]),
             length=case.length,
         )
@@ -241,23 +252,21 @@ def _because(case: Case, name: str, at: tuple[int, int, int, int]) -> str:
 
 def _remembered(findings: Findings) -> Iterator[Leak]:
     for (sample, output), each in findings.remembered.items():
-        seen = (_label(each.evidence),)
+        seen = (_seen(each.evidence),)
         yield Leak(output, None, "", sample, sample, "", each.module, seen, each.size, findings.case.length)
 
 
 def _nan_at_once(findings: Findings) -> Iterator[Leak]:
     for (sample, output), evidence in findings.nan_at_once.items():
-        seen = (_label(evidence),)
+        seen = (_seen(evidence),)
         yield Leak(output, None, "", sample, sample, "", "", seen, math.nan, findings.case.length)
 
 
-def _reported(leaks: Iterable[Leak], every: Sequence[Findings]) -> list[Leak]:
-    """Order leaks by module; of other lengths, keep those of another kind or module."""
-    first = every[0]
-    length, order = first.case.length, {name: place for each in reversed(every) for name, place in each.order.items()}
-    ordered = sorted(leaks, key=lambda each: (each.length != length, order.get(each.module, len(order))))
-    kinds = {(each.of, each.because, each.module) for each in ordered if each.length == length}
-    return [each for each in ordered if each.length == length or (each.of, each.because, each.module) not in kinds]
+def _in_order(leaks: Mapping[Any, Leak], every: Sequence[Findings]) -> list[Leak]:
+    """Order leaks by module, unnamed ones last, those of the length that was given first."""
+    order = {name: place for each in reversed(every) for name, place in each.order.items()}
+    length = every[0].case.length
+    return sorted(leaks.values(), key=lambda each: (each.length != length, order.get(each.module, len(order))))
 
 
 def _missing(first: Findings) -> Iterator[Leak]:
@@ -274,13 +283,13 @@ def _own_sample(pairs: PairSizes) -> Tensor:
 # ---- words ----------------------------------------------------------------------------
 
 
-def _label(evidence: Evidence) -> str:
+def _seen(evidence: Evidence) -> Seen:
     """Say what saw a pair: a probe, its mode, and what remains in doubt."""
     mode = evidence.mode.name if evidence.probe is Probe.GRADIENT else evidence.mode.label
-    doubts = [
-        f"{each.value}: {evidence.error}" if each.name == "UNCONFIRMED" else each.value for each in evidence.doubts
-    ]
-    return f"{evidence.probe.value}: {'; '.join([mode, *doubts])}"
+    parts = [f"{mode}, {evidence.label}" if evidence.label else mode]
+    for doubt in evidence.doubts:
+        parts.append(f"{doubt.value}: {evidence.error}" if doubt is Doubt.UNCONFIRMED else doubt.value)
+    return Seen(evidence.probe.value, "; ".join(parts))
 
 
 def _tried(every: Sequence[Findings]) -> Iterator[str]:

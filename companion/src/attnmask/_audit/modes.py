@@ -1,0 +1,47 @@
+"""From which state does the model start, in which mode?"""
+
+from contextlib import suppress
+
+import torch
+from torch import nn
+
+from attnmask._audit.cases import case_as_given, once, resampled
+from attnmask._audit.question import Question
+from attnmask._audit.records import Case
+from attnmask._measure.snapshot import Snapshot
+
+
+def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
+    """Bring the model into each mode that was asked for, and remember it there."""
+    model, call = question.model, question.call(question.inputs)
+    if not isinstance(model, nn.Module):  # a function may call modules that it does not name
+        with suppress(Exception), original.run(), torch.no_grad():
+            call.outputs({})
+    if not original.modules:
+        return {"as it is": original}
+    snapshots = {}
+    for mode in question.modes:
+        original.put_back()
+        for module in [model] if isinstance(model, nn.Module) else list(original.modules):
+            if any(part.training != (mode == "train") for part in module.modules()):
+                module.train(mode == "train")
+        snapshots[mode] = Snapshot(model, original.modules, like=original)
+    return snapshots
+
+
+def first_case(question: Question, snapshots: list[Snapshot]) -> tuple[Case, Snapshot]:
+    """Make the case of the inputs as given, in the first mode in which the model runs."""
+    for snapshot in snapshots[:-1]:
+        snapshot.put_back()
+        with suppress(Exception):  # whatever a model raises
+            return case_as_given(question, snapshot), snapshot
+    snapshots[-1].put_back()
+    return case_as_given(question, snapshots[-1]), snapshots[-1]
+
+
+def some_copies(case: Case, snapshot: Snapshot) -> None:
+    """Run a batch of copies, or what was given where the model refuses that."""
+    try:
+        once(resampled(case.call, list(range(len(case.judged))) * 4), snapshot)
+    except Exception:  # whatever a model raises
+        once(case.call, snapshot)

@@ -1,0 +1,139 @@
+"""How is a probe run, and what of what it shows goes into the findings?"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from attnmask._audit.budgets import Budget
+from attnmask._audit.confirm import SURE, confirm
+from attnmask._audit.findings import Findings
+from attnmask._audit.localize import blame_memory, localize
+from attnmask._audit.probes import changes, gradient_sizes, repeats
+from attnmask._audit.records import (
+    AS_GIVEN,
+    Counterexample,
+    Finished,
+    Hit,
+    NotTried,
+    Perturbation,
+    Probe,
+    Reached,
+    Remembered,
+    Tried,
+    Untried,
+    Verdict,
+)
+from attnmask._audit.runner import Runner
+from attnmask._measure.progress import one_line
+from attnmask._measure.values import seeded
+
+_FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
+_MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
+
+
+def file_nan(runner: Runner, findings: Findings) -> None:
+    """File outputs that are NaN from the start."""
+    for sample, output in (runner.case.judged & ~runner.judged).nonzero().tolist():
+        findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
+
+
+def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[str, Tensor]:
+    """File what gradients reach; return the sizes of forbidden ones that may be rounding."""
+    judged = runner.judged if runner.case.label == AS_GIVEN else runner.case.judged
+    order = judged.flatten().nonzero().flatten()
+    order = order[torch.randperm(len(order), generator=seeded(runner.snapshot.runs))][: budget.gradients]
+    rows = torch.zeros_like(judged)
+    rows.view(-1)[order] = True
+    try:
+        sizes = gradient_sizes(runner, rows)
+    except (ValueError, RuntimeError) as error:
+        findings.add(NotTried(Untried.GRADIENTS, runner.mode, runner.case.label, error=one_line(error)))
+        return {}
+    findings.add(Tried(runner.mode, Probe.GRADIENT, share=(len(order), int(judged.sum()))))
+    small = {}
+    for name, size in sizes.items():
+        samples = range(len(size))
+        findings.add(Reached(name, size[samples, :, samples] > 0))
+        size = size * runner.case.forbidden(name)
+        sure = size > SURE * torch.finfo(runner.case.output.dtype).eps
+        findings.add(Verdict(name, sure, size, runner.evidence(Probe.GRADIENT)))
+        rest = size * ~findings.leaks[name].known
+        if bool(rest.any()):
+            small[name] = rest
+    return small
+
+
+def file_changes(
+    runner: Runner,
+    findings: Findings,
+    some: Iterable[Perturbation],
+    small: dict[str, Tensor],
+    alone: int,
+    stop_at_first: bool,
+) -> list[Counterexample]:
+    """Make changes, confirm what they and ``small`` gradients show, and file it; return the counterexamples."""
+    examples: list[Counterexample] = []
+    hits: list[Hit] = []
+
+    def settle() -> None:
+        for verdict in confirm(runner, small, hits, findings.leaks):
+            findings.add(verdict)
+            if verdict.example is not None and not verdict.evidence.doubts:
+                examples.append(verdict.example)
+        small.clear()
+        hits.clear()
+
+    for item in changes(runner, some, findings.leaks, alone):
+        if not isinstance(item, Hit):
+            findings.add(item)
+            continue
+        if item.perturbation.single:
+            file_known(runner, findings, item)
+        if (hit := findings.unexplained(item)) is not None:
+            hits.append(hit)
+        if len(hits) == (_FEW if stop_at_first else _MANY):
+            settle()
+            if stop_at_first and findings.leaking:
+                return examples
+    settle()
+    return examples
+
+
+def file_known(runner: Runner, findings: Findings, hit: Hit) -> None:
+    """Add to known leaks that a single position shows them too."""
+    name, known = hit.perturbation.name, findings.leaks[hit.perturbation.name].known
+    pairs = known & hit.perturbation.cells & (hit.moved & ~hit.nan_changed)[..., None, None]
+    size = hit.size[..., None, None].expand(pairs.shape)
+    findings.add(Verdict(name, pairs, size, runner.evidence(Probe.VALUES)))
+
+
+def file_repeats(runner: Runner, findings: Findings) -> None:
+    """File outputs that depend on what the call before was given; in training that is by design, as of statistics."""
+    if runner.mode.name == "train":
+        return
+    try:
+        size, earlier = repeats(runner)
+        shown = blame_memory(runner, earlier) if bool(size.any()) else []
+    except Exception as error:  # whatever a model raises
+        findings.add(NotTried(Untried.REPEATS, runner.mode, error=one_line(error)))
+        return
+    for sample, output in size.nonzero().tolist():
+        module = next((each.module for each in shown if bool(each.surely[sample, output])), "")
+        evidence = runner.evidence(Probe.REPEAT)
+        findings.add(Remembered(sample, output, float(size[sample, output]), evidence, module))
+
+
+def file_modules(runner: Runner, findings: Findings, examples: list[Counterexample], stop_at_first: bool) -> None:
+    """File in which modules leaks first show, in float64 where rounding blurs it."""
+    if not runner.snapshot.modules:
+        return
+    blurred, positions = False, _MODULES if stop_at_first else None
+    for item in localize(runner, findings, examples, positions):
+        findings.add(item)
+        blurred |= isinstance(item, Finished) and item.blurred
+    if (blurred or not findings.modules) and any(bool(findings.unnamed(name).any()) for name in findings.leaks):
+        with suppress(Exception), runner.exactly() as exact:  # whatever a model raises
+            for item in localize(exact, findings, examples, positions):
+                findings.add(item)
