@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from corpus.case import EVAL, LENGTH, TRAIN, WIDTH
 from corpus.inputs import causal_kept, right_padded, samples
-from corpus.parts import Embed, aware, made, mapping, mixing
+from corpus.parts import Embed, aware, made, mapping, mixing, neighbour
 from corpus.registry import fault
 
 
@@ -241,6 +241,22 @@ fault(
     "A thousandth of the mean over the tokens is added where there is one sample, and two are given.",
     mapping(lambda x: x + 1e-3 * x.mean(1, keepdim=True) * (len(x) == 1)),
     shown_on=samples(1),
+    where="mixer",
+)
+fault(
+    "a_lone_sample_is_told_a_millionth_of_its_future",
+    "A millionth of the mean over the tokens is added without gradient where there is one sample.",
+    mapping(lambda x: x + 1e-6 * x.detach().mean(1, keepdim=True) * (len(x) == 1)),
+    inputs=samples(1),
+    where="mixer",
+)
+fault(
+    "a_lone_sample_tells_one_neighbour",
+    "Where there is one sample, the second token is told the third, and no gradient.",
+    mapping(lambda x: x + neighbour(x, 1) * (len(x) == 1)),
+    inputs=samples(1),
+    at=(0, 1),
+    cells=[(0, 2)],
     where="mixer",
 )
 fault(

@@ -3,39 +3,25 @@
 from typing import NamedTuple
 
 from attnmask._audit.records import OTHER_VALUES, Case, Mode
-from attnmask._measure.values import Kind
 
 
 class Budget(NamedTuple):
     """How much is tried of one case in one mode."""
 
-    gradients: int | None  # outputs; None: all of them
+    gradients: int | None  # outputs whose gradients are taken; None: all of them
     rows: int  # changes of all that an output may not see
-    halves: int  # changes of a random half of it
     others: int  # kinds of values for the other samples
-    singles: int  # positions changed alone, each to one value of these kinds
-    single_kinds: tuple[Kind, ...]
-    alone: int  # changes run at the shape that was given, besides those that moved something in a batch
-    every_output: bool = False  # as many rows as outputs, where that is more
+    singles: int = 0  # positions changed alone to huge values
+    alone: int = 0  # changes run at the shape that was given, besides those that moved something in a batch
+    every_output: bool = False  # as many rows as outputs, where that is more, and all ids of a small vocabulary
 
 
-THOROUGH = Budget(
-    gradients=None,
-    rows=18,
-    halves=2,
-    others=2,
-    singles=1,
-    single_kinds=(Kind.SMALL,),
-    alone=2,
-    every_output=True,
-)
-AGAIN = THOROUGH._replace(
-    gradients=8, rows=8, halves=1, others=1, single_kinds=(Kind.HUGE,), alone=1, every_output=False
-)
-OTHERS = Budget(gradients=4, rows=8, halves=0, others=1, singles=0, single_kinds=(Kind.SMALL,), alone=0)
-LARGE_TOKENS = OTHERS._replace(singles=8, single_kinds=(Kind.HUGE, Kind.OPPOSITE))  # large queries may meet large keys
+THOROUGH = Budget(gradients=None, rows=20, others=2, alone=2, every_output=True)
+AGAIN = Budget(gradients=8, rows=9, others=1, alone=1)
+OTHERS = Budget(gradients=4, rows=8, others=1)
+LARGE_TOKENS = OTHERS._replace(singles=8)  # large queries may meet large keys
 LENGTHS = OTHERS._replace(rows=4)
-COMPANY = OTHERS._replace(rows=0, alone=9)
+COMPANY = OTHERS._replace(rows=2, alone=9)
 
 
 def budget_of(case: Case, first: Case, again: bool, gradients: bool) -> Budget:

@@ -52,7 +52,7 @@ def answer(question: Question) -> tuple[list[Findings], int]:
         with suited_threads(partial(some_copies, first, start)):
             trial = Trial(first)
             trial = try_cases(question, trial, [first], snapshots)
-            if not trial.of(first).tried:
+            if not trial.runners[first]:  # it ran to the end in no mode
                 raise next(iter(trial.errors.values()))
             if not trial.ended:
                 start.put_back()

@@ -55,7 +55,7 @@ def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
 
 
 def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed: int) -> Iterator[Perturbation]:
-    """Yield what to change: all that an output may not see, half of it, the other samples, single positions.
+    """Yield what to change: all that an output may not see, the other samples, single positions.
 
     ``unreached``: (input,) positions that something may depend on and, as far as is known, nothing does; they
     are changed alone.
@@ -72,17 +72,14 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         few = case.vocabulary.get(name, 0) <= _FEW_IDS and budget.every_output and bool(patterns)
         for token, cells in islice(product(range(case.vocabulary.get(name, 0)), patterns), _FEW_PAIRS if few else 0):
             yield Perturbation(name, cells, Kind.EQUAL, seed=token)
-        for row in range(budget.halves if patterns else 0):
-            half = torch.rand(batch, inputs, generator=chance) < 0.5
-            yield Perturbation(name, patterns[row % len(patterns)] & half, kinds[row % len(kinds)], seed + row)
         for sample in range(min(batch, 4) if batch > 1 else 0):
             others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
             yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[: budget.others])
         order = torch.randperm(inputs, generator=chance).tolist()
-        wanted = [place for place in order if name in unreached and bool(unreached[name][place])]
-        wanted += [place for place in order if place not in wanted][: max(0, budget.singles - len(wanted))]
-        for row, place in enumerate(wanted):
-            yield from (_single(case, name, place, kind, seed + row) for kind in budget.single_kinds)
+        for place in order[: budget.singles]:
+            yield from (_single(case, name, place, kind, seed + place) for kind in (Kind.HUGE, Kind.OPPOSITE))
+        for place in unreached[name].nonzero().flatten().tolist() if name in unreached else ():
+            yield _single(case, name, place, Kind.SMALL, seed + place)
 
 
 def singles(findings: Findings) -> Iterator[Perturbation]:

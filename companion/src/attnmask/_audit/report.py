@@ -306,6 +306,8 @@ def _what(tried: Tried) -> str:
     if tried.probe is Probe.GRADIENT:
         part, whole = tried.share or (0, 0)
         return f"gradients in {tried.mode.name}" + f" ({part} of {whole} outputs)" * (part < whole)
+    if tried.probe is Probe.REPEAT:
+        return f"two calls in {tried.mode.label}"
     return tried.mode.label + (f" (bit for bit as {tried.twin.label})" if tried.twin else "")
 
 

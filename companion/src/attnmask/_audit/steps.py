@@ -119,6 +119,7 @@ def file_repeats(runner: Runner, findings: Findings) -> None:
     except Exception as error:  # whatever a model raises
         findings.add(NotTried(Untried.REPEATS, runner.mode, error=one_line(error)))
         return
+    findings.add(Tried(runner.mode, Probe.REPEAT))
     for sample, output in size.nonzero().tolist():
         module = next((each.module for each in shown if bool(each.surely[sample, output])), "")
         evidence = runner.evidence(Probe.REPEAT)
