@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import pytest
-from corpus import CLEAN, FAULTS
 
 from attnmask import audit
 from attnmask._audit import budgets, engine, probes
 from attnmask._audit.records import Case
 from attnmask._audit.runner import Runner
 from attnmask._measure.snapshot import Snapshot
+from corpus import CLEAN, FAULTS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),
