@@ -116,6 +116,40 @@ def test_a_second_output_with_a_name_is_judged_and_an_encoder_is_not():
     assert audit(lambda x: {k: v for k, v in model(x).items() if k != "value"}, X).ok
 
 
+def test_a_lone_sample_that_is_given_by_name_gets_another_one_beside_it_too():
+    torch.manual_seed(0)
+    table = nn.Embedding(10, 8)
+
+    def model(input_ids, attention_mask):
+        hidden = table(input_ids) * attention_mask[..., None]
+        return hidden + mixes * hidden.mean(0, keepdim=True)
+
+    given = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+    mixes = False
+    assert audit(model, given).ok
+    mixes = True
+    report = audit(model, given)
+    assert {(each.because, each.output == each.input) for each in report.leaks} == {
+        ("which is in another sample of the batch", True)
+    }
+    assert "1 sample, in batches of 2" in "; ".join(report.tried)
+
+
+def test_a_report_speaks_only_of_samples_that_were_given():
+    report = audit(Sees(lambda x: x.mean(1, keepdim=True)), X)
+    assert report.judged.shape == (1, 5)
+    assert report.leaks
+    assert {(each.sample, each.from_sample) for each in report.leaks} == {(0, 0)}
+    assert "sample 1" not in str(report)
+
+
+@pytest.mark.xfail(reason="the leaks of both samples of the batch of two are listed")
+def test_a_report_speaks_only_of_samples_that_were_given_where_more_are_needed_to_see_the_leak():
+    report = audit(lambda x: x + x.mean(1, keepdim=True) * (len(x) == 2), X)
+    assert report.leaks
+    assert {(each.sample, each.from_sample) for each in report.leaks} == {(0, 0)}
+
+
 # ---- modes and lengths -------------------------------------------------------------
 
 
