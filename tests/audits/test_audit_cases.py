@@ -121,7 +121,7 @@ def test_a_lone_sample_that_is_given_by_name_gets_another_one_beside_it_too():
     table = nn.Embedding(10, 8)
 
     def model(input_ids, attention_mask):
-        hidden = table(input_ids) * attention_mask[..., None]
+        hidden = table(input_ids) * attention_mask.view(input_ids.shape)[..., None]  # as many of both
         return hidden + mixes * hidden.mean(0, keepdim=True)
 
     given = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
