@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
-TESTS = ["tests/masks", "tests/conventions"]
-TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "probe")]
+TESTS = ["tests/masks", "tests/conventions", "tests/measure"]
+TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "influence", "reach")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
