@@ -182,11 +182,13 @@ def main() -> None:
     weights = sum(each.nbytes for each in gpt2(0).parameters()) >> 20
     device = default_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    machine = f"{name}, PyTorch {torch.__version__.split('+')[0]}"
     text = f"""# The cost of an audit
 
-{name}, PyTorch {torch.__version__.split("+")[0]}, float32, one sample of token ids given. A default audit adds a batch of two, other
-tokens, half and twice the length, in eval and training, with and without gradients recorded. Medians of 5 audits (of the
-large model 3) and three times as many forward passes without gradients, in turns; MiB is what a process grows by.
+{machine}, float32, one sample of token ids given.
+A default audit adds a batch of two, other tokens, half and twice the length, in eval and training, with and
+without gradients recorded. Medians of 5 audits (of the large model 3) and three times as many forward passes
+without gradients, in turns; MiB is what a process grows by.
 
 ## Two layers, 4 heads, against a forward pass of {LENGTH} samples
 

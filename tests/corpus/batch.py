@@ -254,7 +254,7 @@ fault(
     "a_lone_sample_tells_one_neighbour",
     "Where there is one sample, the second token is told the third, and no gradient.",
     mapping(lambda x: x + neighbour(x, 1) * (len(x) == 1)),
-    inputs=samples(1),
+    inputs=samples(1, 12),
     at=(0, 1),
     cells=[(0, 2)],
     where="mixer",

@@ -16,7 +16,7 @@ class Budget(NamedTuple):
     every_output: bool = False  # as many rows as outputs, where that is more, and all ids of a small vocabulary
 
 
-THOROUGH = Budget(gradients=None, rows=20, others=2, alone=2, every_output=True)
+THOROUGH = Budget(gradients=None, rows=20, others=2, alone=6, every_output=True)
 AGAIN = Budget(gradients=8, rows=9, others=1, alone=1)
 OTHERS = Budget(gradients=4, rows=8, others=1)
 LARGE_TOKENS = OTHERS._replace(singles=8)  # large queries may meet large keys
@@ -31,7 +31,7 @@ def budget_of(case: Case, first: Case, again: bool, gradients: bool) -> Budget:
     if case.resampled:
         budget = COMPANY
     elif case.label != OTHER_VALUES:
-        budget = LENGTHS
+        budget = LENGTHS if case.length > first.length else OTHERS
     else:
         floats = any(case.call.arguments[name].is_floating_point() for name in case.allowed)
         budget = LARGE_TOKENS if floats else OTHERS

@@ -40,7 +40,10 @@ def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> I
         batches.append(list(range(batch)) * findings.mixed_copies)
     for samples in batches:
         yield _in_a_batch(first, samples, snapshot)
-    yield _with_other_values(question, first)
+    try:
+        yield _with_other_values(question, first)
+    except Exception as error:  # whatever a function of the inputs raises
+        yield NotTried(Untried.VALUES, error=one_line(error))
     yield from _at_other_lengths(question, first, snapshot)
 
 
@@ -59,7 +62,7 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
             padding={name: cells[samples] for name, cells in first.padding.items()},
             judged=first.judged[samples],
             output=output,
-            resampled=True,
+            samples=tuple(samples),
         )
     except Exception as error:  # whatever a model raises
         return NotTried(Untried.BATCH, detail=str(len(samples)), error=one_line(error))
@@ -101,12 +104,17 @@ def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
     Of the tensors that are not measured, those whose first axis is the batch are taken apart too.
     """
     batch = len(call.as_batch_position(next(iter(call.layouts))))
+    lengths = {call.as_batch_position(name).shape[1] for name in call.layouts} - {1}
     many = {}
     for name, value in call.arguments.items():
         axis = call.layouts[name].batch if name in call.layouts else 0
         if axis is None:
             raise value_error(f"a batch axis in {name}", "one sample without it", "position_axis=0")
-        if name in call.layouts or (isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch):
+        whole = isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch
+        if name not in call.layouts and whole and batch in lengths:
+            cause = "as many samples as positions, so that its first axis may be either"
+            raise value_error(f"a batch axis in {name}", f"one of {batch}", cause)
+        if name in call.layouts or whole:
             many[name] = value.index_select(axis, torch.tensor(samples, device=value.device))
     return call.replaced(many)
 

@@ -25,6 +25,7 @@ from attnmask._measure.progress import one_line
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
 _ROUNDING = 1e-5
+_HALF = 1e-6  # below this, a dtype rounds less than half precision does
 _STAYS = 0.5  # what is no rounding stays as large as it was
 SURE = 1e3  # times the dtype's rounding: no rounding is as large
 
@@ -125,10 +126,12 @@ def _compare(exact: Runner, hit: Hit, fresh: Tensor, native: bool) -> _Compared:
     after = exact.run(given)
     real = fresh & (max_abs_diff(exact.base, after)[0] > floor)
     tiny = real & (hit.size < (1e-9 if native else 1e-5) * max_abs(after))
-    if bool(tiny.any()) and not native:  # perhaps the model itself goes back to float32
+    # Perhaps the model itself goes back to float32: of numbers in half precision that can be the whole difference.
+    doubtful = tiny | (real & (torch.finfo(exact.case.output.dtype).eps > _HALF))
+    if bool(doubtful.any()) and not native:
         with InFloat64():
             kept = max_abs_diff(exact.run({}), exact.run(given))[0]
-        real &= ~tiny | (kept > floor)
+        real &= ~doubtful | (kept > floor)
         tiny &= kept < _STAYS * hit.size
     by_chance = torch.zeros_like(real)
     if exact.mode.name == "train" and bool(real.any()):

@@ -55,7 +55,7 @@ def answer(question: Question) -> tuple[list[Findings], int]:
             if not trial.runners[first]:  # it ran to the end in no mode
                 raise next(iter(trial.errors.values()))
             if not trial.ended:
-                start.put_back()
+                start.start()
                 others = list(other_cases(question, trial.of(first), start))
                 for each in others:
                     trial.of(first).add(each)
@@ -69,7 +69,7 @@ def try_cases(question: Question, trial: Trial, cases: list[Case], snapshots: di
     """Try cases in each mode; anew, where a weight turns out to have been written without a trace meanwhile."""
     for name, snapshot in snapshots.items():
         if not trial.ended:
-            snapshot.put_back()
+            snapshot.start()
             steps = [(case, mode) for case in cases for mode in modes_of(case, name, list(snapshots))]
             trial = snapshot.settled(partial(try_steps, question, trial, steps, snapshot, name == list(snapshots)[-1]))
     return trial

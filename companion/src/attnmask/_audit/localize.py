@@ -94,10 +94,8 @@ class _Trace:
                 return
             try:
                 shown = list(first_shown(self.records(before, grad), self.records(after, grad)))
-            except Exception:
-                if not grad:
-                    raise
-                continue  # some models run on the fast path only
+            except Exception:  # whatever a model raises: some run on the fast path only, or do not take these values
+                continue
             for module, rows, surely in shown:
                 named = pairs & surely[..., None]
                 if bool(named.any()):

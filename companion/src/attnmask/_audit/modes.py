@@ -18,10 +18,10 @@ def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
         with suppress(Exception), original.run(), torch.no_grad():
             call.outputs({})
     if not original.modules:
-        return {"as it is": original}
+        return {"function": original}
     snapshots = {}
     for mode in question.modes:
-        original.put_back()
+        original.start()
         for module in [model] if isinstance(model, nn.Module) else list(original.modules):
             if any(part.training != (mode == "train") for part in module.modules()):
                 module.train(mode == "train")
@@ -32,10 +32,10 @@ def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
 def first_case(question: Question, snapshots: list[Snapshot]) -> tuple[Case, Snapshot]:
     """Make the case of the inputs as given, in the first mode in which the model runs."""
     for snapshot in snapshots[:-1]:
-        snapshot.put_back()
+        snapshot.start()
         with suppress(Exception):  # whatever a model raises
             return case_as_given(question, snapshot), snapshot
-    snapshots[-1].put_back()
+    snapshots[-1].start()
     return case_as_given(question, snapshots[-1]), snapshots[-1]
 
 

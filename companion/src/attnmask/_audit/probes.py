@@ -18,14 +18,14 @@ from attnmask._audit.records import (
     Reached,
     Untried,
 )
-from attnmask._audit.runner import Runner
+from attnmask._audit.runner import Runner, is_nan
 from attnmask._check import value_error
 from attnmask._measure.compare import any_feature, changed, max_abs_diff, same_bits
 from attnmask._measure.gradients import gradients
 from attnmask._measure.progress import one_line
 from attnmask._measure.values import Kind, seeded
 
-FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.EQUAL, Kind.OPPOSITE, Kind.MOVED, Kind.LARGE, Kind.REPEATED)
+FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.REPEATED, Kind.EQUAL, Kind.OPPOSITE, Kind.MOVED, Kind.LARGE)
 IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
 
 
@@ -111,7 +111,15 @@ def changes(
     there is run again alone, unless ``known`` leaks explain it. Besides, yields what single
     positions reach, and what could not be tried.
     """
-    todo = [each for each in some if bool(each.cells.any()) and _same_mask(runner, each)]
+    todo = []
+    for each in some:
+        if bool(each.cells.any()):
+            try:
+                same = runner.case.same_rows(each.apply(runner.case))
+            except Exception as error:  # whatever a function of the inputs raises
+                yield NotTried(Untried.SOME_VALUES, runner.mode, runner.case.label, each.name, one_line(error))
+                continue
+            todo.append(each._replace(same=same))
     for each in todo[:alone]:
         yield from _alone(runner, each)
     for item in _in_batches(runner, todo[alone:], known):
@@ -122,20 +130,13 @@ def changes(
         yield from found
         if item.moved_a_copy and not any(isinstance(each, Hit) for each in found):
             yield Mixed(runner.copies(len(todo[alone:])))
-
-
-def _same_mask(runner: Runner, change: Perturbation) -> bool:
-    """Say whether the same pairs are allowed for changed inputs, where what is allowed depends on them."""
-    case = runner.case
-    if case.allowed_for is None:
-        return True
-    tables = case.allowed_for(case.call.replaced(change.apply(case)))
-    return all(torch.equal(table, case.allowed[name]) for name, table in tables.items())
+    if "base" in vars(runner) and bool((runner.case.judged & ~runner.judged).any()):
+        yield NotTried(Untried.NAN_OUTPUTS, label=runner.case.label)
 
 
 def _in_batches(
     runner: Runner, some: list[Perturbation], known: dict[str, PairSizes]
-) -> Iterator[Perturbation | Reached | Mixed]:
+) -> Iterator[Perturbation | Reached | Mixed | NotTried]:
     """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
     if not some:
         return
@@ -152,18 +153,22 @@ def _in_batches(
         yield from some
         return
     runner.plain = True
+    if bool((case.judged & is_nan([each.flatten(0, 1) for each in reference])[: len(case.judged)]).any()):
+        yield NotTried(Untried.NAN_OUTPUTS, label=case.label)
     for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):
         given = [each.apply(case, runner.call) for each in chunk] + [{}] * (copies - len(chunk))
         try:
-            moved = runner.moved_in_copies(reference, runner.run_copies(given))
+            outputs = runner.run_copies(given)
+            moved = runner.moved_in_copies(reference, outputs)
         except Exception:  # one of them is what the model cannot take
             yield from chunk
             continue
+        runner.bear_witness(given, outputs)
         mixed = bool(moved[len(chunk) :].any())  # what was not changed moved
         for each, where in zip(chunk, moved, strict=False):
             if each.single:
                 yield Reached(each.name, where[..., None] & each.cells[:, None])
-            fresh = where & ~case.may_change(each.name, each.cells)
+            fresh = where & each.same & ~case.may_change(each.name, each.cells)
             if not each.single:
                 fresh &= ~known[each.name].explains(each.cells)
             if mixed or bool(fresh.any()):
@@ -181,7 +186,7 @@ def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | Not
         return
     if change.single:
         yield Reached(change.name, moved[..., None] & change.cells[:, None])
-    may = case.may_change(change.name, change.cells)
+    may = case.may_change(change.name, change.cells) | ~change.same
     if bool((moved & ~may).any()):
         size, nan_changed = max_abs_diff(base, after)
         finite = torch.stack([any_feature(~each.isfinite()) for each in after]).any(0).logical_not()

@@ -17,7 +17,7 @@ Inputs = dict[str, Tensor]  # new values for some arguments, by name
 
 
 class Mode(NamedTuple):
-    """How a model is run: "eval", "train" or "as it is", and whether gradients are recorded."""
+    """How a model is run: "eval", "train" or "function" (which has no modes), and whether gradients are recorded."""
 
     name: str
     grad: bool
@@ -55,12 +55,25 @@ class Case:
     output: Output
     branched_on: set[str]  # ids that the model compares, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
-    resampled: bool = False  # the same samples, in other company
+    samples: tuple[int, ...] | None = None  # which of those that were given, where they are in other company
+
+    @property
+    def resampled(self) -> bool:
+        """Whether these are the samples that were given, in other company."""
+        return self.samples is not None
 
     @property
     def length(self) -> int:
         """How many inputs there are, of the first that is judged."""
         return next(iter(self.allowed.values())).shape[2]
+
+    def same_rows(self, given: Inputs) -> Tensor:
+        """Return the outputs (batch, output) that may depend on the same inputs as before where these are given."""
+        if self.allowed_for is None:
+            return torch.ones_like(self.judged)
+        floats = {name: self.call.arguments[name].dtype for name in given}
+        tables = self.allowed_for(self.call.replaced({name: each.to(floats[name]) for name, each in given.items()}))
+        return torch.stack([(table == self.allowed[name]).all(-1) for name, table in tables.items()]).all(0)
 
     def forbidden(self, name: str) -> Tensor:
         """Return the pairs that may not be, (batch, output, batch, input): other samples always."""
@@ -85,6 +98,7 @@ class Perturbation(NamedTuple):
     seed: int
     single: bool = False
     moved_a_copy: bool = False  # in a batch of copies
+    same: Tensor = torch.tensor(True)  # outputs (batch, output) that may depend on the same inputs as before
 
     def apply(self, case: Case, call: ModelCall | None = None) -> Inputs:
         """Return the input changed, in the dtype that it has in ``call``."""
@@ -188,6 +202,8 @@ class Untried(Enum):
     SOME_VALUES = "some values of an input"
     REPEATS = "two calls in a row"
     BATCH = "a batch of another size"
+    VALUES = "other values everywhere"
+    NAN_OUTPUTS = "outputs that are NaN"
     LEFT_OUT = "inputs that allowed does not name"
     LENGTHS = "other lengths"
     LENGTH = "one length"

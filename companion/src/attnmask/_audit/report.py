@@ -221,13 +221,15 @@ def _leaks(findings: Findings, name: str, pairs: PairSizes) -> Iterator[Leak]:
     case = findings.case
     for at in pairs.known.nonzero().tolist():
         sample, output, source, place = at
+        # Within a sample, it is one of those that were given, in whatever company.
+        samples = case.samples if case.samples is not None and sample == source else range(len(case.judged))
         evidence = [each for each, where in pairs.seen.items() if bool(where[tuple(at)])]
         yield Leak(
             output=output,
             input=place,
             of=name if len(case.allowed) > 1 else "",
-            sample=sample,
-            from_sample=source,
+            sample=samples[sample],
+            from_sample=samples[source],
             because=_because(case, name, (sample, output, source, place)),
             module=findings.modules.get((name, sample, output, source, place), ""),
             seen=tuple(map(_seen, sorted(evidence, key=lambda each: each.mode.name == "train"))),
@@ -317,6 +319,8 @@ _NOT_TRIED = {
     Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
     Untried.REPEATS: "two calls in a row, {mode} ({error})",
     Untried.BATCH: "a batch of {detail} ({error})",
+    Untried.VALUES: "other values everywhere ({error})",
+    Untried.NAN_OUTPUTS: "some outputs{label} (they are NaN)",
     Untried.LEFT_OUT: "what depends on {detail} (allowed says nothing about it)",
     Untried.LENGTHS: "other lengths (inputs can be a function of length)",
     Untried.LENGTH: "length {detail} ({error})",

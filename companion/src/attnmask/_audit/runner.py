@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 
@@ -18,6 +18,7 @@ from attnmask._measure.snapshot import Snapshot
 
 _ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
 _PLAIN = 0.01
+_WITNESSES = 4  # changes by which two modes are compared, at least
 _COPIES, _BYTES = 16, 2**25  # most samples in a batch of copies, and bytes of what they give
 
 
@@ -30,7 +31,7 @@ class Runner:
         self.case, self.mode, self.snapshot = case, mode, snapshot
         self.call = call or case.call
         self.plain = plain  # whether copies in a batch give what one gives; None: not known yet
-        self.witness: tuple[list[Inputs], list[bytes]] | None = None  # the first batch of changed copies, what it gave
+        self.witness: list[tuple[list[Inputs], list[bytes]]] = []  # batches of changed copies, and what they gave
         self.given: list[bytes] | None = None  # what the unchanged inputs gave
 
     @cached_property
@@ -73,21 +74,21 @@ class Runner:
                 many.as_batch_position(name)[rows] = self.call.as_batch_position(name, values)
         with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
             outputs = many.outputs(many.arguments)
-        outputs = [output.detach().reshape(len(each), batch, *output.shape[1:]) for output in outputs]
-        if self.witness is None and any(each):
-            self.witness = list(each), list(map(digest, outputs))
-        return outputs
+        return [output.detach().reshape(len(each), batch, *output.shape[1:]) for output in outputs]
+
+    def bear_witness(self, each: Sequence[Inputs], outputs: list[Tensor]) -> None:
+        """Keep what stands for the bits of the first few changed copies, for another mode to be compared with."""
+        if sum(sum(map(bool, given)) for given, _ in self.witness) < _WITNESSES:
+            self.witness.append((list(each), list(map(digest, outputs))))
 
     def gives_the_bits_of(self, earlier: "Runner") -> bool:
-        """Say whether this gives the same bits as the case gave in another mode: as given, and in its first batch."""
-        if earlier.witness is None or self.given != earlier.given:
+        """Say whether this gives the same bits as the case gave in another mode: as given, and as changed copies."""
+        if not earlier.witness or self.given != earlier.given:
             return False
-        given, digests = earlier.witness
-        with suppress(Exception):  # whatever a model raises
-            self.run_copies(given)
-        same = self.witness is not None and self.witness[1] == digests
-        self.witness = None
-        return same
+        try:
+            return all(list(map(digest, self.run_copies(given))) == bits for given, bits in earlier.witness)
+        except Exception:  # whatever a model raises
+            return False
 
     def repeats_in(self, copies: list[Tensor]) -> bool:
         """Say whether unchanged copies are a plain repetition of the batch, as far as chance and rounding allow."""

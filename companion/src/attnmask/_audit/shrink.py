@@ -1,6 +1,7 @@
 """Which single cell moves it?"""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -31,11 +32,9 @@ def shrink(
         given: dict[int, Inputs] = {0: {}, above: perturbation.apply(runner.case, runner.call)}
         outputs = {0: runner.base, above: after}
         while above - below > 1:
-            middle = (below + above) // 2
-            some = torch.zeros_like(perturbation.cells)
-            some[tuple(torch.tensor(cells[:middle]).T)] = True
-            given[middle] = perturbation._replace(cells=some).apply(runner.case, runner.call)
-            outputs[middle] = runner.run(given[middle])
+            middle = _run_between(runner, perturbation, cells, (below, above), at, given, outputs)
+            if middle is None:  # the model takes nothing in between
+                break
             if max_abs_diff(runner.base, outputs[middle])[0][at] > floor[at]:
                 above = middle
             else:
@@ -46,3 +45,25 @@ def shrink(
         cell = cells[below][0], cells[below][1]
         yield Counterexample(perturbation.name, cell, moved, size, given[below], given[above])
         left &= ~moved
+
+
+def _run_between(
+    runner: Runner,
+    perturbation: Perturbation,
+    cells: list[list[int]],
+    between: tuple[int, int],
+    at: tuple[int, ...],
+    given: dict[int, Inputs],
+    outputs: dict[int, list[Tensor]],
+) -> int | None:
+    """Run with the first cells only: as many as lie in the middle, or else another number that the model takes."""
+    below, above = between
+    for middle in sorted(range(below + 1, above), key=lambda number: abs(2 * number - below - above)):
+        some = torch.zeros_like(perturbation.cells)
+        some[tuple(torch.tensor(cells[:middle]).T)] = True
+        values = perturbation._replace(cells=some).apply(runner.case, runner.call)
+        with suppress(Exception):  # whatever a model raises
+            if bool(runner.case.same_rows(values)[at]):
+                given[middle], outputs[middle] = values, runner.run(values)
+                return middle
+    return None

@@ -44,6 +44,8 @@ def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[s
     judged = runner.judged if runner.case.label == AS_GIVEN else runner.case.judged
     order = judged.flatten().nonzero().flatten()
     order = order[torch.randperm(len(order), generator=seeded(runner.snapshot.runs))][: budget.gradients]
+    if not len(order):
+        return {}
     rows = torch.zeros_like(judged)
     rows.view(-1)[order] = True
     try:

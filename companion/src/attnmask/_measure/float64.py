@@ -12,6 +12,9 @@ from torch.utils._pytree import tree_map
 from attnmask._measure.call import ModelCall
 from attnmask._measure.snapshot import Snapshot
 
+_DRAWS = {"rand", "rand_like", "randn", "randn_like", "bernoulli", "normal"}
+_DRAWS |= {"bernoulli_", "exponential_", "normal_", "uniform_"}  # in place
+
 
 class InFloat64(TorchFunctionMode):
     """While active, a model that turns its numbers into float32 gets float64."""
@@ -22,12 +25,14 @@ class InFloat64(TorchFunctionMode):
 
 
 class WithoutDropout(TorchFunctionMode):
-    """While active, functions that drop numbers by chance drop none."""
+    """While active, functions that drop numbers by chance drop none, and those that draw any draw one and the same."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
         if "dropout" in name and function.__module__ == "torch.nn.functional":
             return args[0] if args else kwargs["input"]
+        if name in _DRAWS:
+            return function(*args, **kwargs).fill_(0.5)
         if name == "scaled_dot_product_attention":
             args, kwargs = args[:4], dict(zip(("dropout_p", "is_causal"), args[4:], strict=False)) | kwargs
             return function(*args, **(kwargs | {"dropout_p": 0.0}))

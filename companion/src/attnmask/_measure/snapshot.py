@@ -53,8 +53,8 @@ class _Kept:
         if moved:
             tensor.data = self.place
         look = moved or in_full or not self.by_version
-        written = not touched and look and not torch.equal(tensor, self.values.to(tensor.dtype))
-        if touched or written:  # without comparing what was touched: 0 equals -0
+        written = not touched and look and not same_bits(tensor, self.values.to(tensor.dtype))
+        if touched or written:
             with torch.no_grad():
                 tensor.copy_(self.values)
             self.version = version_of(tensor)
@@ -85,8 +85,6 @@ class Snapshot:
         self, model: Callable[..., Any], modules: Iterable[nn.Module] = (), like: "Snapshot | None" = None
     ) -> None:
         self.model, self.like = model, like
-        # Switching its mode may write to a module's weights where it has a method of its own for that.
-        self.switched = like is not None and any(type(part).train is not nn.Module.train for part in like.modules)
         self.modules: dict[nn.Module, dict[str, Any]] = {}
         self.containers: dict[int, tuple[Any, Any]] = {}
         self.tensors: dict[int, _Kept] = {}
@@ -135,10 +133,10 @@ class Snapshot:
 
     def _remember_tensor(self, tensor: Tensor) -> None:
         grad = tensor.grad if tensor.is_leaf else None
-        large = isinstance(tensor, nn.Parameter) and tensor.numel() > _LARGE
+        large = isinstance(tensor, nn.Parameter) and tensor.numel() > _LARGE and version_of(tensor) >= 0
         before = self.like.tensors.get(id(tensor)) if self.like is not None and large else None
         values = tensor.detach() if before is None else before.values  # of another dtype where it was just turned
-        if before is None or not (self._unwritten(before) or torch.equal(tensor, values)):
+        if before is None or not (self._unwritten(before) or same_bits(tensor, values)):
             values = tensor.detach().clone()
         self.tensors[id(tensor)] = _Kept(
             tensor, tensor.detach(), values, version_of(tensor), tensor.is_leaf, tensor.requires_grad, grad,
@@ -149,7 +147,8 @@ class Snapshot:
 
     def _unwritten(self, before: _Kept) -> bool:
         """Say whether a tensor still holds what an earlier snapshot found, or was just turned into another dtype."""
-        same = not before.moved() and before.version == version_of(before.tensor) and not self.switched
+        same = not before.moved() and before.version == version_of(before.tensor)
+        same &= self.like is None or not self.like.switching_writes
         return same or before.values.dtype != before.tensor.dtype
 
     # ---- putting back ----------------------------------------------------------------
@@ -158,7 +157,16 @@ class Snapshot:
         return self
 
     def __exit__(self, kind: Any, *error: Any) -> None:
-        self.put_back(in_full=kind is not None)
+        self.put_back(in_full=kind is not None or self.switching_writes)
+
+    @property
+    def switching_writes(self) -> bool:
+        """Whether a module has a method of its own for switching its mode, which may write to its weights."""
+        return any(type(part).train is not nn.Module.train for part in self.modules)
+
+    def start(self) -> None:
+        """Put everything back, to go on from here after the model was in another mode."""
+        self.put_back(in_full=self.switching_writes)
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -210,8 +218,23 @@ class Snapshot:
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return how often a tensor was written to, as far as PyTorch counts."""
-    return -1 if tensor.is_inference() else tensor._version
+    """Return how often a tensor was written to, as far as PyTorch counts; -1 where it was made in inference mode."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return -1
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors of one dtype agree bit for bit: 0.0 is not -0.0, and NaN is NaN.
+
+    >>> same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
+    False
+    """
+    sizes = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    if one.is_floating_point() and one.dtype.itemsize in sizes and one.dtype == other.dtype:
+        one, other = (each.detach().view(sizes[each.dtype.itemsize]) for each in (one, other))
+    return torch.equal(one, other)
 
 
 def plain(tensor: Tensor) -> bool:

@@ -14,7 +14,7 @@ class Kind(Enum):
     SMALL = "as large as the tokens, drawn anew; of ids, others"
     LARGE = "ten times as large; of ids, others"
     MOVED = "those of another place; of ids, others"
-    HUGE = "10,000 times as large; of ids, the first and last of the vocabulary"
+    HUGE = "10,000 times as large; of ids, the three first and last of the vocabulary by turns"
     OPPOSITE = "10,000 times as large, with the other sign; of ids, the last one"
     ZERO = "zeros; of ids, the first one"
     EQUAL = "one and the same everywhere, drawn anew; of ids, that of the seed's number"
@@ -71,7 +71,8 @@ def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, se
     places = torch.searchsorted(ids, values.to(ids).contiguous())
     match kind:
         case Kind.HUGE:
-            places = drawn(-3, 3) % len(ids)
+            places = (torch.arange(places.numel(), device=places.device).reshape(places.shape) + seed) % 6 - 3
+            places = places % len(ids)
         case Kind.OPPOSITE:
             places = torch.full_like(places, len(ids) - 1)
         case Kind.ZERO:
