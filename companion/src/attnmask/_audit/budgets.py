@@ -16,7 +16,7 @@ class Budget(NamedTuple):
     every_output: bool = False  # as many rows as outputs, where that is more, and all ids of a small vocabulary
 
 
-THOROUGH = Budget(gradients=None, rows=20, others=2, alone=6, every_output=True)
+THOROUGH = Budget(gradients=None, rows=20, others=2, alone=4, every_output=True)
 AGAIN = Budget(gradients=8, rows=9, others=1, alone=1)
 OTHERS = Budget(gradients=4, rows=8, others=1)
 LARGE_TOKENS = OTHERS._replace(singles=8)  # large queries may meet large keys

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.findings import PairSizes
-from attnmask._audit.probes import gradient_sizes
+from attnmask._audit.probes import SURE, gradient_sizes
 from attnmask._audit.records import (
     Case,
     Counterexample,
@@ -27,7 +27,6 @@ from attnmask._measure.progress import one_line
 _ROUNDING = 1e-5
 _HALF = 1e-6  # below this, a dtype rounds less than half precision does
 _STAYS = 0.5  # what is no rounding stays as large as it was
-SURE = 1e3  # times the dtype's rounding: no rounding is as large
 
 
 def confirm(runner: Runner, small: dict[str, Tensor], hits: list[Hit], leaks: dict[str, PairSizes]) -> list[Verdict]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from attnmask._audit.budgets import Budget, budget_of, modes_of
 from attnmask._audit.cases import other_cases
@@ -107,14 +108,16 @@ def examine(runner: Runner, findings: Findings, budget: Budget, alike: list[Runn
     given = runner.case.label == AS_GIVEN
     if given:
         file_nan(runner, findings)
-        file_repeats(runner, findings)
     twin = next((each for each in alike if findings.clean and runner.gives_the_bits_of(each)), None)
+    before, examples = findings.copy(), []
+    small: dict[str, Tensor] = {}
+    if twin is None and runner.mode.usual and budget.gradients != 0:
+        small = file_gradients(runner, findings, budget, stop_at_first)
+    if given and not (stop_at_first and findings.leaking):
+        file_repeats(runner, findings)
     if twin is not None:
         findings.add(Tried(runner.mode, twin=twin.mode))
-        return
-    before, examples = findings.copy(), []
-    small = file_gradients(runner, findings, budget) if runner.mode.usual and budget.gradients != 0 else {}
-    if not (stop_at_first and findings.leaking):
+    elif not (stop_at_first and findings.leaking):
         if given:
             check_repeatable(runner)
         some = perturbations(runner.case, budget, findings.unreached() if given else {}, seed=runner.snapshot.runs)

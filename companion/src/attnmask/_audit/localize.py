@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
-from attnmask._audit.confirm import SURE
 from attnmask._audit.findings import Findings
+from attnmask._audit.probes import SURE
 from attnmask._audit.records import Counterexample, Finished, Inputs, Named, Perturbation
 from attnmask._audit.runner import Runner
 from attnmask._measure.compare import max_abs, max_abs_diff

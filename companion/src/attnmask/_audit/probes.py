@@ -29,26 +29,41 @@ FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.REPEATED, Kind.EQUAL, Kind.OPPO
 IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
 
 
+SURE = 1e3  # times the dtype's rounding: no rounding is as large
+_AHEAD = 8  # outputs whose gradients come first, where the first leak ends it
 _FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
 
 
 # ---- gradients ------------------------------------------------------------------------
 
 
-def gradient_sizes(runner: Runner, rows: Tensor) -> dict[str, Tensor]:
+def gradient_sizes(runner: Runner, rows: Tensor, stop_at_sure: bool = False) -> dict[str, Tensor]:
     """Return the largest gradients of outputs in inputs, (batch, output, batch, input), as shares of the largest.
 
-    ``rows``: of which outputs, (batch, output).
+    ``rows``: of which outputs, (batch, output). With ``stop_at_sure``, a few of them come first, and alone
+    where they show what may not be.
     """
-    shape = runner.case.judged.shape
-    sizes = {
-        name: torch.zeros(*shape, *table.shape[::2], dtype=torch.float64) for name, table in runner.case.allowed.items()
-    }
-    for samples, positions, found in gradients(runner.call, runner.snapshot, rows):
+    case, shares = runner.case, {}
+    shape = case.judged.shape
+    sizes = {name: torch.zeros(*shape, *table.shape[::2], dtype=torch.float64) for name, table in case.allowed.items()}
+    for samples, positions, found in gradients(runner.call, runner.snapshot, rows, _AHEAD if stop_at_sure else None):
         for name, size in found.items():
             sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
+        if stop_at_sure:
+            shares = _shares(sizes)
+            if any(bool(sure(case, name, share).any()) for name, share in shares.items()):
+                return shares
+    return _shares(sizes)
+
+
+def _shares(sizes: dict[str, Tensor]) -> dict[str, Tensor]:
     top = max(float(size.max()) for size in sizes.values()) or 1.0
     return {name: size / top for name, size in sizes.items()}
+
+
+def sure(case: Case, name: str, share: Tensor) -> Tensor:
+    """Return the forbidden pairs (batch, output, batch, input) whose gradient is too large for rounding."""
+    return (share * case.forbidden(name)) > SURE * torch.finfo(case.output.dtype).eps
 
 
 # ---- values ---------------------------------------------------------------------------

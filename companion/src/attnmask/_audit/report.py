@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from attnmask._audit.findings import Findings, PairSizes
@@ -218,38 +219,36 @@ def _pairs(findings: Findings, kind: dict[str, PairSizes]) -> Iterator[Leak]:
 
 def _leaks(findings: Findings, name: str, pairs: PairSizes) -> Iterator[Leak]:
     """Put the pairs of one input into words."""
-    case = findings.case
-    for at in pairs.known.nonzero().tolist():
+    case, several = findings.case, len(findings.case.allowed) > 1
+    evidence = sorted(pairs.seen, key=lambda each: each.mode.name == "train")
+    seen = {_seen(each): set(map(tuple, pairs.seen[each].nonzero().tolist())) for each in evidence}
+    reasons, known = _reasons(case, name), pairs.known.nonzero()
+    for at, size in zip(map(tuple, known.tolist()), pairs.size[pairs.known].tolist(), strict=True):
         sample, output, source, place = at
         # Within a sample, it is one of those that were given, in whatever company.
         samples = case.samples if case.samples is not None and sample == source else range(len(case.judged))
-        evidence = [each for each, where in pairs.seen.items() if bool(where[tuple(at)])]
         yield Leak(
             output=output,
             input=place,
-            of=name if len(case.allowed) > 1 else "",
+            of=name if several else "",
             sample=samples[sample],
             from_sample=samples[source],
-            because=_because(case, name, (sample, output, source, place)),
-            module=findings.modules.get((name, sample, output, source, place), ""),
-            seen=tuple(map(_seen, sorted(evidence, key=lambda each: each.mode.name == "train"))),
-            size=float(pairs.size[tuple(at)]),
+            because="which is in another sample of the batch" if source != sample else reasons[sample][output][place],
+            module=findings.modules.get((name, *at), ""),
+            seen=tuple(each for each, where in seen.items() if at in where),
+            size=size,
             length=case.length,
         )
 
 
-def _because(case: Case, name: str, at: tuple[int, int, int, int]) -> str:
-    """Say why a pair is forbidden."""
-    sample, output, source, place = at
-    allowed = case.allowed[name][sample]
-    if source != sample:
-        return "which is in another sample of the batch"
-    if bool(case.padding[name][sample, place]):
-        return "which is padding"
-    square = allowed.shape[0] == allowed.shape[1]
-    if square and place > output and not bool(allowed.triu(1).any()):
-        return "which is in its future"
-    return "which its mask blocks"
+def _reasons(case: Case, name: str) -> list[list[list[str]]]:
+    """Say why pairs within a sample are forbidden, by sample, output and input."""
+    words = ("which its mask blocks", "which is in its future", "which is padding")
+    allowed = case.allowed[name]
+    square = allowed.shape[1] == allowed.shape[2]
+    future = torch.ones_like(allowed[0]).triu(1) & square & ~allowed.triu(1).flatten(1).any(1)[:, None, None]
+    kind = torch.where(case.padding[name][:, None], 2, future.int())  # (batch, output, input)
+    return [[[words[each] for each in row] for row in rows] for rows in kind.tolist()]
 
 
 def _remembered(findings: Findings) -> Iterator[Leak]:

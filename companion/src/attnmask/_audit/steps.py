@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.budgets import Budget
-from attnmask._audit.confirm import SURE, confirm
+from attnmask._audit.confirm import confirm
 from attnmask._audit.findings import Findings
 from attnmask._audit.localize import blame_memory, localize
-from attnmask._audit.probes import changes, gradient_sizes, repeats
+from attnmask._audit.probes import changes, gradient_sizes, repeats, sure
 from attnmask._audit.records import (
     AS_GIVEN,
     Counterexample,
@@ -30,7 +30,7 @@ from attnmask._measure.progress import one_line
 from attnmask._measure.values import seeded
 
 _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
-_MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
+_MODULES = 2  # input positions of which a module is looked for, where the first leak ends it
 
 
 def file_nan(runner: Runner, findings: Findings) -> None:
@@ -39,7 +39,7 @@ def file_nan(runner: Runner, findings: Findings) -> None:
         findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
 
 
-def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[str, Tensor]:
+def file_gradients(runner: Runner, findings: Findings, budget: Budget, stop_at_first: bool) -> dict[str, Tensor]:
     """File what gradients reach; return the sizes of forbidden ones that may be rounding."""
     judged = runner.judged if runner.case.label == AS_GIVEN else runner.case.judged
     order = judged.flatten().nonzero().flatten()
@@ -49,7 +49,7 @@ def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[s
     rows = torch.zeros_like(judged)
     rows.view(-1)[order] = True
     try:
-        sizes = gradient_sizes(runner, rows)
+        sizes = gradient_sizes(runner, rows, stop_at_first)
     except (ValueError, RuntimeError) as error:
         findings.add(NotTried(Untried.GRADIENTS, runner.mode, runner.case.label, error=one_line(error)))
         return {}
@@ -58,9 +58,8 @@ def file_gradients(runner: Runner, findings: Findings, budget: Budget) -> dict[s
     for name, size in sizes.items():
         samples = range(len(size))
         findings.add(Reached(name, size[samples, :, samples] > 0))
+        findings.add(Verdict(name, sure(runner.case, name, size), size, runner.evidence(Probe.GRADIENT)))
         size = size * runner.case.forbidden(name)
-        sure = size > SURE * torch.finfo(runner.case.output.dtype).eps
-        findings.add(Verdict(name, sure, size, runner.evidence(Probe.GRADIENT)))
         rest = size * ~findings.leaks[name].known
         if bool(rest.any()):
             small[name] = rest

@@ -1,5 +1,6 @@
 """Which gradients does an output have in its inputs, and in how much memory?"""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -49,7 +50,7 @@ class SavedTensorMeter:
 
 
 def gradients(
-    call: ModelCall, snapshot: Snapshot, judged: Tensor | None = None
+    call: ModelCall, snapshot: Snapshot, judged: Tensor | None = None, first: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     """Run forward once, then take the gradients of all output positions, many in one batched backward pass.
 
@@ -61,6 +62,8 @@ def gradients(
         What puts the model back.
     judged
         Bool (batch, position): the output positions to take; the others may hold NaN.
+    first
+        How many of them, spread over all, come in a piece of their own before the others.
 
     Yields
     ------
@@ -89,7 +92,10 @@ def gradients(
         rows = torch.arange(shadow.numel(), device=shadow.device)
         rows = rows if judged is None else rows[judged.to(rows.device).flatten()]
         chunk = max(1, min(_ROWS, min(call.memory, _AT_ONCE) // max(saved.bytes, 1)))
-        for some in progress(torch.split(rows, chunk), "gradients"):
+        ahead = rows[:: math.ceil(len(rows) / first)] if first is not None and len(rows) else rows[:0]
+        rest = rows[~torch.isin(rows, ahead)]
+        pieces = [each for part in (ahead, rest) for each in torch.split(part, chunk) if len(each)]
+        for some in progress(pieces, "gradients"):
             yield some // shadow.shape[1], some % shadow.shape[1], _sizes(call, shadow, leaves, some)
 
 

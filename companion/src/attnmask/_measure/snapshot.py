@@ -38,6 +38,15 @@ class _Kept:
     requires_grad: bool
     grad: Tensor | None
     by_version: bool  # a large parameter, taken for unchanged while its version and its place are
+    _bits: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def bits(self) -> tuple[Tensor, Tensor]:
+        """The bits that stand in the tensor's place, and those that stood there."""
+        if self.values.dtype != self.place.dtype:
+            return as_bits(self.place, self.values.to(self.place.dtype))
+        self._bits = self._bits or as_bits(self.place, self.values)
+        return self._bits
 
     def moved(self) -> bool:
         """Say whether the tensor lies elsewhere now, or is another view."""
@@ -53,7 +62,7 @@ class _Kept:
         if moved:
             tensor.data = self.place
         look = moved or in_full or not self.by_version
-        written = not touched and look and not same_bits(tensor, self.values.to(tensor.dtype))
+        written = not touched and look and not torch.equal(*self.bits)
         if touched or written:
             with torch.no_grad():
                 tensor.copy_(self.values)
@@ -231,10 +240,21 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     >>> same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
     False
     """
-    sizes = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    if one.is_floating_point() and one.dtype.itemsize in sizes and one.dtype == other.dtype:
-        one, other = (each.detach().view(sizes[each.dtype.itemsize]) for each in (one, other))
-    return torch.equal(one, other)
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(*as_bits(one, other))
+
+
+def as_bits(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """View two tensors of one dtype and shape as integers of the same bits.
+
+    >>> as_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
+    (tensor([0], dtype=torch.int32), tensor([-2147483648], dtype=torch.int32))
+    """
+    if not one.is_floating_point():
+        return one, other
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    if one.is_contiguous() and other.is_contiguous() and one.nbytes % 8 == 0:
+        one, other, bits = one.reshape(-1), other.reshape(-1), torch.int64  # several numbers at once
+    return one.detach().view(bits), other.detach().view(bits)
 
 
 def plain(tensor: Tensor) -> bool:
