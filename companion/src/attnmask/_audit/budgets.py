@@ -17,7 +17,7 @@ class Budget(NamedTuple):
 
 
 THOROUGH = Budget(gradients=None, rows=20, others=2, alone=4, every_output=True)
-AGAIN = Budget(gradients=8, rows=9, others=1, alone=1)
+AGAIN = Budget(gradients=8, rows=7, others=1, alone=1)
 OTHERS = Budget(gradients=4, rows=8, others=1)
 LARGE_TOKENS = OTHERS._replace(singles=8)  # large queries may meet large keys
 LENGTHS = OTHERS._replace(rows=4)

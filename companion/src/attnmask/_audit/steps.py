@@ -30,7 +30,7 @@ from attnmask._measure.progress import one_line
 from attnmask._measure.values import seeded
 
 _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
-_MODULES = 2  # input positions of which a module is looked for, where the first leak ends it
+_MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
 
 
 def file_nan(runner: Runner, findings: Findings) -> None:
