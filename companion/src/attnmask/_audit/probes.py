@@ -30,7 +30,7 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 
 SURE = 1e3  # times the dtype's rounding: no rounding is as large
-_AHEAD = 8  # outputs whose gradients come first, where the first leak ends it
+_AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
 _FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
 
 
