@@ -14,6 +14,7 @@ from attnmask._audit.records import (
     Hit,
     Mixed,
     Named,
+    NanOutput,
     NotTried,
     Reached,
     Remembered,
@@ -105,6 +106,8 @@ class Findings:
                 self.order = self.order or {name: place for place, name in enumerate(modules)}
             case Remembered(sample, output):
                 self.remembered.setdefault((sample, output), item)
+            case NanOutput(sample, output, evidence):
+                self.nan_at_once.setdefault((sample, output), evidence)
             case Mixed(copies):
                 self.mixed_copies = max(self.mixed_copies, copies)
             case Tried():

@@ -185,6 +185,14 @@ class Remembered(NamedTuple):
     module: str
 
 
+class NanOutput(NamedTuple):
+    """An output that is NaN for the inputs as they were given."""
+
+    sample: int
+    output: int
+    evidence: Evidence
+
+
 class Named(NamedTuple):
     """The first module whose output shows some pairs (batch, output, batch) of one input position."""
 

@@ -16,6 +16,7 @@ from attnmask._audit.records import (
     Counterexample,
     Finished,
     Hit,
+    NanOutput,
     NotTried,
     Perturbation,
     Probe,
@@ -36,7 +37,7 @@ _MODULES = 4  # input positions of which a module is looked for, where the first
 def file_nan(runner: Runner, findings: Findings) -> None:
     """File outputs that are NaN from the start."""
     for sample, output in (runner.case.judged & ~runner.judged).nonzero().tolist():
-        findings.nan_at_once.setdefault((sample, output), runner.evidence(Probe.RUN))
+        findings.add(NanOutput(sample, output, runner.evidence(Probe.RUN)))
 
 
 def file_gradients(runner: Runner, findings: Findings, budget: Budget, stop_at_first: bool) -> dict[str, Tensor]:
