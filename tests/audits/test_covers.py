@@ -49,7 +49,7 @@ COVERS = {
     "and gives them for changed inputs too": Cover(
         Runner,
         "gives_the_bits_of",
-        lambda self, earlier: self.given == earlier.given,
+        lambda self, earlier: self.bits == earlier.bits,
         "huge_values_while_gradients_are_recorded",
     ),
     "what moves in a batch only is tried in that batch": Cover(
@@ -68,7 +68,7 @@ COVERS = {
         Runner, "repeats_in", lambda self, copies: True, "a_lone_sample_tells_one_neighbour"
     ),
     "some changes are run at the shape that was given": Cover(
-        budgets, "", without_budget(alone=0), "a_lone_sample_is_told_a_millionth_of_its_future"
+        budgets, "", without_budget(unbatched=0), "a_lone_sample_is_told_a_millionth_of_its_future"
     ),
     "as many changes as outputs": Cover(budgets, "", without_budget(every_output=False), "middle_token_id_is_next"),
     "every id of a small vocabulary": Cover(probes, "_FEW_IDS", 0, "middle_token_id_is_next"),
@@ -88,12 +88,15 @@ COVERS = {
 
 
 def test_what_is_written_without_a_trace_is_measured_again(monkeypatch):
-    """Else runs would not start alike: the weight that one of them wrote to is still so in the next."""
-    case = CASES["large_weight_written_through_data_if_huge"]
-    assert not audit(case.make(0), **case.asked(case.inputs(0)), until_leak=True).ok
+    """Else runs do not start alike: what one of them wrote to a weight is taken for the next one's doing."""
+    case = CASES["large_weight_written_through_data_if_huge"]  # it remembers the call before, and leaks nothing else
+
+    def sources():
+        return {leak.input for leak in audit(case.make(0), **case.asked(case.inputs(0))).leaks}
+
+    assert sources() == {None}
     monkeypatch.setattr(Snapshot, "settled", lambda self, measure: measure())
-    with pytest.raises(ValueError, match="Expected two runs on the same input to agree bit for bit"):
-        audit(case.make(0), **case.asked(case.inputs(0)), until_leak=True)
+    assert sources() > {None}
 
 
 @pytest.mark.parametrize("name", COVERS)

@@ -2,36 +2,36 @@
 
 import torch
 
-from attnmask._measure.compare import changed, max_abs, max_abs_diff, same_bits
+from attnmask._measure.compare import changed, max_abs, max_abs_diff, same_numbers
 
 ONE = torch.tensor([[[1.0], [2.0]]])
 NAN = torch.tensor([[[1.0], [torch.nan]]])
 
 
 def test_outputs_agree_where_their_numbers_do():
-    assert same_bits([ONE, NAN], [ONE.clone(), NAN.clone()])
-    assert same_bits([], [])
-    assert not same_bits([ONE], [ONE + 1e-6])
-    assert not same_bits([ONE, ONE], [ONE, 2 * ONE])
+    assert same_numbers([ONE, NAN], [ONE.clone(), NAN.clone()])
+    assert same_numbers([], [])
+    assert not same_numbers([ONE], [ONE + 1e-6])
+    assert not same_numbers([ONE, ONE], [ONE, 2 * ONE])
 
 
 def test_outputs_of_another_shape_dtype_or_number_do_not_agree():
-    assert not same_bits([ONE], [ONE[0]])
-    assert not same_bits([ONE], [ONE.double()])
-    assert not same_bits([ONE], [ONE, ONE])
+    assert not same_numbers([ONE], [ONE[0]])
+    assert not same_numbers([ONE], [ONE.double()])
+    assert not same_numbers([ONE], [ONE, ONE])
 
 
 def test_nan_equals_nan_where_runs_are_repeated_and_nothing_where_they_are_compared():
-    assert same_bits([NAN], [-NAN.abs()]) is False  # another number beside it
-    assert same_bits([NAN], [NAN.clone()])
-    assert not same_bits([NAN], [ONE])
+    assert same_numbers([NAN], [-NAN.abs()]) is False  # another number beside it
+    assert same_numbers([NAN], [NAN.clone()])
+    assert not same_numbers([NAN], [ONE])
     assert changed([NAN], [NAN]).tolist() == [[False, True]]
     assert changed([ONE], [NAN]).tolist() == [[False, True]]
 
 
 def test_minus_zero_is_zero():
     zero = torch.zeros(1, 2, 3)
-    assert same_bits([zero], [-zero])
+    assert same_numbers([zero], [-zero])
     assert not changed([zero], [-zero]).any()
 
 

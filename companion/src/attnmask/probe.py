@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnmask._check import value_error
 from attnmask._measure.call import ModelCall
-from attnmask._measure.compare import any_feature, same_bits
+from attnmask._measure.compare import any_feature, same_numbers
 from attnmask._measure.gradients import NO_KEY, gradients, refuse_nan
 from attnmask._measure.progress import progress
 from attnmask._measure.snapshot import Snapshot, copy_of
@@ -122,7 +122,7 @@ def _by_perturbation(call: ModelCall, kept: Snapshot) -> dict[str, Tensor]:
     lookups = call.trace_lookups(kept)
     unchanged = run({})
     refuse_nan(unchanged, "an output", NO_KEY)
-    if not same_bits([unchanged], [run({})]):
+    if not same_numbers([unchanged], [run({})]):
         cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
         raise value_error("two runs on the same input to agree bit for bit", "two outputs that differ", cause)
     reached: dict[str, Tensor] = {}

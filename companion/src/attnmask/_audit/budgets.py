@@ -12,16 +12,16 @@ class Budget(NamedTuple):
     rows: int  # changes of all that an output may not see
     others: int  # kinds of values for the other samples
     singles: int = 0  # positions changed alone to huge values
-    alone: int = 0  # changes run at the shape that was given, besides those that moved something in a batch
+    unbatched: int = 0  # changes run at the shape that was given, besides those that moved something in a batch
     every_output: bool = False  # as many rows as outputs, where that is more, and all ids of a small vocabulary
 
 
-THOROUGH = Budget(gradients=None, rows=20, others=2, alone=4, every_output=True)
-AGAIN = Budget(gradients=8, rows=7, others=1, alone=1)
+THOROUGH = Budget(gradients=None, rows=20, others=2, unbatched=4, every_output=True)
+AGAIN = Budget(gradients=8, rows=7, others=1, unbatched=1)
 OTHERS = Budget(gradients=4, rows=8, others=1)
 LARGE_TOKENS = OTHERS._replace(singles=8)  # large queries may meet large keys
 LENGTHS = OTHERS._replace(rows=4)
-COMPANY = OTHERS._replace(rows=2, alone=9)
+COMPANY = OTHERS._replace(rows=2, unbatched=9)
 
 
 def budget_of(case: Case, first: Case, again: bool, gradients: bool) -> Budget:

@@ -1,6 +1,6 @@
 """On which inputs is the model tried, and what is allowed there?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> I
 def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | NotTried:
     """Put some of the given samples into a batch, some of them more than once."""
     try:
-        call = resampled(first.call, samples)
+        call = first.call.resampled(samples)
         output = once(call, snapshot)
         if output.length != first.output.length:
             raise value_error(f"{first.output.length} outputs, as before", f"{output.length}", "the size of the batch")
@@ -98,27 +98,6 @@ def once(call: ModelCall, snapshot: Snapshot) -> Output:
         return Output(outputs[0].shape[1], sum(each.nbytes for each in outputs), outputs[0].dtype)
 
 
-def resampled(call: ModelCall, samples: list[int]) -> ModelCall:
-    """Return a call with these samples of the batch, in this order.
-
-    Of the tensors that are not measured, those whose first axis is the batch are taken apart too.
-    """
-    batch = len(call.as_batch_position(next(iter(call.layouts))))
-    lengths = {call.as_batch_position(name).shape[1] for name in call.layouts} - {1}
-    many = {}
-    for name, value in call.arguments.items():
-        axis = call.layouts[name].batch if name in call.layouts else 0
-        if axis is None:
-            raise value_error(f"a batch axis in {name}", "one sample without it", "position_axis=0")
-        whole = isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch
-        if name not in call.layouts and whole and batch in lengths:
-            cause = "as many samples as positions, so that its first axis may be either"
-            raise value_error(f"a batch axis in {name}", f"one of {batch}", cause)
-        if name in call.layouts or whole:
-            many[name] = value.index_select(axis, torch.tensor(samples, device=value.device))
-    return call.replaced(many)
-
-
 def _like(question: Question, first: Case, call: ModelCall, output: Output, label: str) -> Case:
     """Make a case of other inputs, whose ids go where those of the first go."""
     return _case(question, call, output, label, first.vocabulary, first.branched_on)
@@ -139,6 +118,7 @@ def _case(
     padding = {name: ~table[:, 0] & (table == table[:, :1]).all(1).all(1, True) for name, table in allowed.items()}
     judged = torch.ones(len(next(iter(allowed.values()))), output.length, dtype=torch.bool)
     rule = question.allowed_for(call.inputs)
+    rule = rule.get(own) if isinstance(rule, Mapping) else rule
     if own in allowed and allowed[own].shape[1] == allowed[own].shape[2]:
         # In the output's own sequence, what nobody may see is padding, unless no position may see itself.
         padding[own] = ~allowed[own].any(1) & allowed[own].diagonal(dim1=1, dim2=2).any(-1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.findings import PairSizes
-from attnmask._audit.probes import SURE, gradient_sizes
+from attnmask._audit.probes import gradient_sizes
 from attnmask._audit.records import (
     Case,
     Counterexample,
@@ -19,8 +19,8 @@ from attnmask._audit.records import (
 )
 from attnmask._audit.runner import Runner
 from attnmask._audit.shrink import shrink
-from attnmask._measure.compare import max_abs, max_abs_diff
-from attnmask._measure.float64 import InFloat64, undropped
+from attnmask._measure.compare import SURE, max_abs, max_abs_diff
+from attnmask._measure.float64 import InFloat64
 from attnmask._measure.progress import one_line
 
 # In float64, rounding is 2e-9 times what it is in float32, and 2e-13 times what it is in float16.
@@ -81,7 +81,7 @@ def _small_gradients(exact: Runner, small: dict[str, Tensor], native: bool) -> I
     if not small:
         return
     with InFloat64():
-        sizes = gradient_sizes(exact, torch.stack([size.flatten(2).any(-1) for size in small.values()]).any(0))
+        sizes, _ = gradient_sizes(exact, torch.stack([size.flatten(2).any(-1) for size in small.values()]).any(0))
     for name, size in small.items():
         stays = (size > 0) & (sizes[name] > _STAYS * size)
         if not native:
@@ -108,15 +108,15 @@ def _moved(exact: Runner, hits: Iterable[Hit], known: dict[str, Tensor], native:
             continue
         left = _compare(exact, hit, fresh, native)
         for example in shrink(exact, hit.perturbation, left.after, left.real, left.floor):
-            doubts = excuse(exact.case, example)
-            if bool((example.moved & left.by_chance).any()):
-                doubts = (Doubt.DROPOUT,)
-            elif bool((example.moved & left.tiny).any()):
-                doubts = (Doubt.ROUNDING,)
-            found = verdict(exact.case, example, exact.evidence(Probe.VALUES, *doubts))
-            if not doubts:
-                known[name] = known[name] | found.pairs
-            yield found
+            by_chance, tiny = left.by_chance, left.tiny & ~left.by_chance
+            rest, excused = ~left.by_chance & ~left.tiny, excuse(exact.case, example)
+            for part, doubts in ((by_chance, (Doubt.DROPOUT,)), (tiny, (Doubt.ROUNDING,)), (rest, excused)):
+                evidence = exact.evidence(Probe.VALUES, *doubts)
+                found = verdict(exact.case, example._replace(moved=example.moved & part), evidence)
+                if not doubts:
+                    known[name] = known[name] | found.pairs
+                if bool(found.pairs.any()):
+                    yield found
 
 
 def _compare(exact: Runner, hit: Hit, fresh: Tensor, native: bool) -> _Compared:
@@ -134,8 +134,8 @@ def _compare(exact: Runner, hit: Hit, fresh: Tensor, native: bool) -> _Compared:
         tiny &= kept < _STAYS * hit.size
     by_chance = torch.zeros_like(real)
     if exact.mode.name == "train" and bool(real.any()):
-        with undropped(exact.snapshot.modules):
-            without = max_abs_diff(exact.run({}), exact.run(given))[0]
+        with exact.undropped() as calm:
+            without = max_abs_diff(calm.base, calm.run(given))[0]
         by_chance = real & ~(without > floor)
     return _Compared(real, tiny, by_chance, floor, after)
 
@@ -161,8 +161,8 @@ def _unconfirmed(runner: Runner, small: dict[str, Tensor], hits: list[Hit], erro
         fresh = hit.moved & ~hit.nan_changed
         for example in shrink(runner, hit.perturbation, after, fresh, torch.zeros(fresh.shape)):
             doubts = excuse(runner.case, example)
-            if doubts or not bool((large & example.moved).any()):
-                evidence = runner.evidence(Probe.VALUES, Doubt.UNCONFIRMED, *doubts, error=error)
-            else:
-                evidence = runner.evidence(Probe.VALUES)
-            yield verdict(runner.case, example, evidence)
+            sure_of = example.moved & large & (not doubts)
+            doubted = runner.evidence(Probe.VALUES, Doubt.UNCONFIRMED, *doubts, error=error)
+            for part, evidence in ((sure_of, runner.evidence(Probe.VALUES)), (example.moved & ~sure_of, doubted)):
+                if bool(part.any()):
+                    yield verdict(runner.case, example._replace(moved=part), evidence)

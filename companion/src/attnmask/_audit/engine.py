@@ -49,15 +49,14 @@ def answer(question: Question) -> tuple[list[Findings], int]:
     """Try the model on the inputs as given, then on others; return what was found on each, and in how many runs."""
     with torch.inference_mode(False), Snapshot(question.model) as original:
         snapshots = in_modes(question, original)
-        first, start = first_case(question, list(snapshots.values()))
-        with suited_threads(partial(some_copies, first, start)):
-            trial = Trial(first)
-            trial = try_cases(question, trial, [first], snapshots)
+        first, home = first_case(question, list(snapshots.values()))
+        with suited_threads(partial(some_copies, first, home)):
+            trial = try_cases(question, Trial(first), [first], snapshots)
             if not trial.runners[first]:  # it ran to the end in no mode
                 raise next(iter(trial.errors.values()))
             if not trial.ended:
-                start.start()
-                others = list(other_cases(question, trial.of(first), start))
+                home.resume()
+                others = list(other_cases(question, trial.of(first), home))
                 for each in others:
                     trial.of(first).add(each)
                 trial = try_cases(question, trial, [each for each in others if isinstance(each, Case)], snapshots)
@@ -70,29 +69,34 @@ def try_cases(question: Question, trial: Trial, cases: list[Case], snapshots: di
     """Try cases in each mode; anew, where a weight turns out to have been written without a trace meanwhile."""
     for name, snapshot in snapshots.items():
         if not trial.ended:
-            snapshot.start()
-            steps = [(case, mode) for case in cases for mode in modes_of(case, name, list(snapshots))]
-            trial = snapshot.settled(partial(try_steps, question, trial, steps, snapshot, name == list(snapshots)[-1]))
+            snapshot.resume()
+            pairs = [(case, mode) for case in cases for mode in modes_of(case, name, list(snapshots))]
+            last = name == list(snapshots)[-1]
+            trial = snapshot.settled(partial(try_pairs, question, trial, pairs, snapshot, last))
     return trial
 
 
-def try_steps(
-    question: Question, before: Trial, steps: list[tuple[Case, Mode]], snapshot: Snapshot, last: bool
+def try_pairs(
+    question: Question, before: Trial, pairs: list[tuple[Case, Mode]], snapshot: Snapshot, last: bool
 ) -> Trial:
-    """Try each case in its mode, and add to what was found before."""
+    """Try each case in its mode, and add to what was found before.
+
+    Other cases are compared with earlier modes only where those gave the same bits for the first case, and
+    their gradients are taken in the last mode only.
+    """
     trial = before.copy()
-    for case, mode in progress([step for step in steps if step[1] not in trial.errors], "audit"):
+    for case, mode in progress([pair for pair in pairs if pair[1] not in trial.errors], "audit"):
         findings, runner = trial.of(case), Runner(case, mode, snapshot, plain=trial.plain)
-        given, earlier = case is trial.first, trial.runners.setdefault(case, [])
-        alike = [each for each in earlier if given or Tried(mode, twin=each.mode) in trial.of(trial.first).tried]
-        budget = budget_of(case, trial.first, again=bool(earlier), gradients=given or last or case.resampled)
+        first, earlier = case is trial.first, trial.runners.setdefault(case, [])
+        alike = [each for each in earlier if first or Tried(mode, twin=each.mode) in trial.of(trial.first).tried]
+        budget = budget_of(case, trial.first, again=bool(earlier), gradients=first or last or case.resampled)
         try:
             examine(runner, findings, budget, alike, question.stop_at_first)
         except Exception as error:  # whatever a model raises
-            if given and runner.given is not None:
+            if first and runner.bits is not None:
                 raise
             findings.add(NotTried(Untried.MODE, mode, case.label, error=one_line(error)))
-            trial.errors.update({mode: error} if given else {})
+            trial.errors.update({mode: error} if first else {})
             continue
         runner.forget()
         earlier.append(runner)
@@ -105,24 +109,25 @@ def try_steps(
 
 def examine(runner: Runner, findings: Findings, budget: Budget, alike: list[Runner], stop_at_first: bool) -> None:
     """Try one case in one mode: what costs least first, and nothing that another mode has shown bit for bit."""
-    given = runner.case.label == AS_GIVEN
-    if given:
+    first = runner.case.label == AS_GIVEN
+    if first:
         file_nan(runner, findings)
     twin = next((each for each in alike if findings.clean and runner.gives_the_bits_of(each)), None)
     before, examples = findings.copy(), []
     small: dict[str, Tensor] = {}
     if twin is None and runner.mode.usual and budget.gradients != 0:
         small = file_gradients(runner, findings, budget, stop_at_first)
-    if given and not (stop_at_first and findings.leaking):
+    ended = stop_at_first and findings.leaking
+    if first and not ended:
+        if twin is None:
+            check_repeatable(runner)
         file_repeats(runner, findings)
     if twin is not None:
         findings.add(Tried(runner.mode, twin=twin.mode))
-    elif not (stop_at_first and findings.leaking):
-        if given:
-            check_repeatable(runner)
-        some = perturbations(runner.case, budget, findings.unreached() if given else {}, seed=runner.snapshot.runs)
-        examples = file_changes(runner, findings, some, small, budget.alone, stop_at_first)
-        if given and not stop_at_first:
+    elif not ended:
+        some = perturbations(runner.case, budget, findings.unreached() if first else {}, runner.seed)
+        examples = file_changes(runner, findings, some, small, budget.unbatched, stop_at_first)
+        if first and not stop_at_first:
             examples += file_changes(runner, findings, singles(findings), {}, 0, stop_at_first)
         findings.add(Tried(runner.mode))
     if findings.leaks_more_than(before):

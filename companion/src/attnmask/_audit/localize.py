@@ -11,10 +11,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
 from attnmask._audit.findings import Findings
-from attnmask._audit.probes import SURE
 from attnmask._audit.records import Counterexample, Finished, Inputs, Named, Perturbation
 from attnmask._audit.runner import Runner
-from attnmask._measure.compare import max_abs, max_abs_diff
+from attnmask._measure.compare import SURE, max_abs, max_abs_diff
 from attnmask._measure.values import Kind
 
 Records = dict[tuple[str, int], Tensor]  # a module's name and which of its calls: (batch, position, feature)
@@ -43,7 +42,7 @@ def localize(
     unnamed = {name: findings.unnamed(name) for name in findings.leaks}
     for name, (sample, place), moved, _, before, after in examples:
         pairs = unnamed[name][..., place].clone()
-        pairs[..., :] &= moved[..., None] & (torch.arange(len(moved)) == sample)
+        pairs &= moved[..., None] & (torch.arange(len(moved)) == sample)
         for named in trace.blame(name, place, pairs, before, after):
             unnamed[name][..., place] &= ~named.pairs
             yield named
@@ -103,24 +102,24 @@ class _Trace:
                 self.blurred |= bool((pairs & (rows & ~surely)[..., None]).any())
                 pairs = pairs & ~rows[..., None]
 
-    def records(self, given: Inputs, grad: bool, before: Inputs | None = None) -> Records:
+    def records(self, given: Inputs, grad: bool, call_before: Inputs | None = None) -> Records:
         """Run and record what each module gives, in the order in which they finish; the unchanged inputs once."""
-        if not given and before is None and grad in self.unchanged:
+        if not given and call_before is None and grad in self.unchanged:
             return self.unchanged[grad]
         runner = self.runner
         arguments = runner.call.arguments
-        given = {name: values.to(arguments[name].dtype) for name, values in given.items()}
+        given = {name: values.to(arguments[name].dtype, copy=True) for name, values in given.items()}
         batch, outputs = runner.judged.shape
         call = runner.call
         watched = recorded(call.model, runner.snapshot.modules, batch, outputs, call.output_axis)
         with watched as records, runner.snapshot.run(), torch.set_grad_enabled(grad):
-            if before is not None:
-                call.outputs(before)
+            if call_before is not None:
+                call.outputs({name: values.clone() for name, values in call_before.items()})
                 runner.snapshot.reseed()
                 records.clear()
             call.outputs(given)
         self.order.update(dict.fromkeys(name for name, _ in records))
-        if not given and before is None:
+        if not given and call_before is None:
             self.unchanged[grad] = records
         return records
 

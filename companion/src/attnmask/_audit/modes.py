@@ -5,7 +5,7 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from attnmask._audit.cases import case_as_given, once, resampled
+from attnmask._audit.cases import case_as_given, once
 from attnmask._audit.question import Question
 from attnmask._audit.records import Case
 from attnmask._measure.snapshot import Snapshot
@@ -21,7 +21,7 @@ def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
         return {"function": original}
     snapshots = {}
     for mode in question.modes:
-        original.start()
+        original.resume()
         for module in [model] if isinstance(model, nn.Module) else list(original.modules):
             if any(part.training != (mode == "train") for part in module.modules()):
                 module.train(mode == "train")
@@ -32,16 +32,16 @@ def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
 def first_case(question: Question, snapshots: list[Snapshot]) -> tuple[Case, Snapshot]:
     """Make the case of the inputs as given, in the first mode in which the model runs."""
     for snapshot in snapshots[:-1]:
-        snapshot.start()
+        snapshot.resume()
         with suppress(Exception):  # whatever a model raises
             return case_as_given(question, snapshot), snapshot
-    snapshots[-1].start()
+    snapshots[-1].resume()
     return case_as_given(question, snapshots[-1]), snapshots[-1]
 
 
 def some_copies(case: Case, snapshot: Snapshot) -> None:
-    """Run a batch of copies, or what was given where the model refuses that."""
+    """Run a batch of copies, as most runs are, to see how long it takes; or what was given where the model refuses."""
     try:
-        once(resampled(case.call, list(range(len(case.judged))) * 4), snapshot)
+        once(case.call.resampled(list(range(len(case.judged))) * 4), snapshot)
     except Exception:  # whatever a model raises
         once(case.call, snapshot)

@@ -1,6 +1,7 @@
 """What moves where nothing may?"""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import islice, product
 
 import torch
@@ -20,7 +21,7 @@ from attnmask._audit.records import (
 )
 from attnmask._audit.runner import Runner, is_nan
 from attnmask._check import value_error
-from attnmask._measure.compare import any_feature, changed, max_abs_diff, same_bits
+from attnmask._measure.compare import SURE, any_feature, changed, max_abs_diff, same_numbers
 from attnmask._measure.gradients import gradients
 from attnmask._measure.progress import one_line
 from attnmask._measure.values import Kind, seeded
@@ -29,7 +30,6 @@ FLOATS = (Kind.SMALL, Kind.HUGE, Kind.ZERO, Kind.REPEATED, Kind.EQUAL, Kind.OPPO
 IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSITE)
 
 
-SURE = 1e3  # times the dtype's rounding: no rounding is as large
 _AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
 _FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
 
@@ -37,23 +37,24 @@ _FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the 
 # ---- gradients ------------------------------------------------------------------------
 
 
-def gradient_sizes(runner: Runner, rows: Tensor, stop_at_sure: bool = False) -> dict[str, Tensor]:
+def gradient_sizes(runner: Runner, rows: Tensor, stop_at_first: bool = False) -> tuple[dict[str, Tensor], int]:
     """Return the largest gradients of outputs in inputs, (batch, output, batch, input), as shares of the largest.
 
-    ``rows``: of which outputs, (batch, output). With ``stop_at_sure``, a few of them come first, and alone
-    where they show what may not be.
+    ``rows``: of which outputs, (batch, output). With ``stop_at_first``, a few of them come first, and no others
+    where these show what may not be. Also returns of how many outputs gradients were taken.
     """
-    case, shares = runner.case, {}
+    case = runner.case
     shape = case.judged.shape
     sizes = {name: torch.zeros(*shape, *table.shape[::2], dtype=torch.float64) for name, table in case.allowed.items()}
-    for samples, positions, found in gradients(runner.call, runner.snapshot, rows, _AHEAD if stop_at_sure else None):
-        for name, size in found.items():
-            sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
-        if stop_at_sure:
-            shares = _shares(sizes)
-            if any(bool(sure(case, name, share).any()) for name, share in shares.items()):
-                return shares
-    return _shares(sizes)
+    taken = 0
+    with closing(gradients(runner.call, runner.snapshot, rows, _AHEAD if stop_at_first else None)) as pieces:
+        for samples, positions, found in pieces:
+            taken += len(samples)
+            for name, size in found.items():
+                sizes[name][samples.cpu(), positions.cpu()] = size.detach().double().cpu()
+            if stop_at_first and any(bool(sure(case, name, share).any()) for name, share in _shares(sizes).items()):
+                break
+    return _shares(sizes), taken
 
 
 def _shares(sizes: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -82,7 +83,7 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         patterns = _patterns(case, name, chance)
         rows = max(budget.rows, len(patterns)) if budget.every_output else budget.rows
         for row in range(min(rows, len(patterns) * len(kinds))):
-            kind = kinds[(row + row // len(patterns)) % len(kinds)]
+            kind = kinds[(row % len(patterns) + row // len(patterns)) % len(kinds)]
             yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
         few = case.vocabulary.get(name, 0) <= _FEW_IDS and budget.every_output and bool(patterns)
         for token, cells in islice(product(range(case.vocabulary.get(name, 0)), patterns), _FEW_PAIRS if few else 0):
@@ -118,33 +119,33 @@ def _patterns(case: Case, name: str, chance: torch.Generator) -> list[Tensor]:
 
 
 def changes(
-    runner: Runner, some: Iterable[Perturbation], known: dict[str, PairSizes], alone: int
+    runner: Runner, some: Iterable[Perturbation], known: dict[str, PairSizes], unbatched: int
 ) -> Iterator[Hit | Reached | Mixed | NotTried]:
     """Yield the changes that move an output which may depend on none of them, run at the shape that was given.
 
-    Most are first looked at in batches of changed copies, against unchanged ones; what moves
-    there is run again alone, unless ``known`` leaks explain it. Besides, yields what single
-    positions reach, and what could not be tried.
+    The first ``unbatched`` are run so at once. The others are first looked at in batches of changed
+    copies, against unchanged ones; what moves there is run again at the shape that was given, unless
+    ``known`` leaks explain it. Besides, yields what single positions reach, and what could not be tried.
     """
     todo = []
     for each in some:
         if bool(each.cells.any()):
             try:
                 same = runner.case.same_rows(each.apply(runner.case))
-            except Exception as error:  # whatever a function of the inputs raises
+            except Exception as error:  # no lookup of just these ids, or whatever a function of the inputs raises
                 yield NotTried(Untried.SOME_VALUES, runner.mode, runner.case.label, each.name, one_line(error))
                 continue
             todo.append(each._replace(same=same))
-    for each in todo[:alone]:
-        yield from _alone(runner, each)
-    for item in _in_batches(runner, todo[alone:], known):
+    for each in todo[:unbatched]:
+        yield from _at_given_shape(runner, each)
+    for item in _in_batches(runner, todo[unbatched:], known):
         if not isinstance(item, Perturbation):
             yield item
             continue
-        found = list(_alone(runner, item))
+        found = list(_at_given_shape(runner, item))
         yield from found
         if item.moved_a_copy and not any(isinstance(each, Hit) for each in found):
-            yield Mixed(runner.copies(len(todo[alone:])))
+            yield Mixed(runner.copies(len(todo[unbatched:])))
     if "base" in vars(runner) and bool((runner.case.judged & ~runner.judged).any()):
         yield NotTried(Untried.NAN_OUTPUTS, label=runner.case.label)
 
@@ -152,7 +153,7 @@ def changes(
 def _in_batches(
     runner: Runner, some: list[Perturbation], known: dict[str, PairSizes]
 ) -> Iterator[Perturbation | Reached | Mixed | NotTried]:
-    """Yield what has to be run alone: what moves in a batch of copies, or all where copies cannot be compared."""
+    """Yield what has to be run at the shape that was given: what moves in a batch of copies, or all without one."""
     if not some:
         return
     case, copies = runner.case, runner.copies(len(some))
@@ -161,13 +162,13 @@ def _in_batches(
     except Exception:  # whatever a model raises: one by one, nothing is left out
         yield from some
         return
-    if runner.plain is None and not runner.repeats_in(reference):
-        runner.plain = False
-        yield Mixed(runner.copies(len(some)))
+    if runner.plain is None and runner.mode.name != "train":  # in training, chance makes copies differ
+        runner.plain = runner.repeats_in(reference)
+        if not runner.plain:
+            yield Mixed(copies)
     if runner.plain is False:
         yield from some
         return
-    runner.plain = True
     if bool((case.judged & is_nan([each.flatten(0, 1) for each in reference])[: len(case.judged)]).any()):
         yield NotTried(Untried.NAN_OUTPUTS, label=case.label)
     for chunk in (some[at : at + copies] for at in range(0, len(some), copies)):
@@ -190,7 +191,7 @@ def _in_batches(
                 yield each._replace(moved_a_copy=True)
 
 
-def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | NotTried]:
+def _at_given_shape(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | NotTried]:
     """Run one change, and yield it if it moves an output which may depend on none of it."""
     case, base = runner.case, runner.base
     try:
@@ -216,7 +217,7 @@ def _alone(runner: Runner, change: Perturbation) -> Iterator[Hit | Reached | Not
 
 def check_repeatable(runner: Runner) -> None:
     """Raise unless the same run gives the same bits again."""
-    if not same_bits(runner.base, runner.run({})):
+    if not same_numbers(runner.base, runner.run({})):
         cause = "chance or state of objects that are no modules, or an accelerator's atomic sums"
         wanted = f"two runs on the same input to agree bit for bit ({runner.mode.label})"
         raise value_error(wanted, "two outputs", cause)
@@ -230,8 +231,8 @@ def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:
         {name: Perturbation(name, whole[name], kind, seed).apply(case, runner.call)[name] for name in case.allowed}
         for seed, kind in enumerate((Kind.HUGE, Kind.SMALL))
     ]
-    after = runner.run({}, before=earlier[0])
-    if same_bits(runner.base, after):
+    after = runner.run({}, call_before=earlier[0])
+    if same_numbers(runner.base, after):
         return torch.zeros(runner.judged.shape), earlier
-    size, _ = max_abs_diff(after, runner.run({}, before=earlier[1]))
+    size, _ = max_abs_diff(after, runner.run({}, call_before=earlier[1]))
     return size * runner.judged, earlier

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 import torch
@@ -53,7 +53,7 @@ class Case:
     output_sequence: str | None  # the input that is the output's own sequence
     vocabulary: dict[str, int]
     output: Output
-    branched_on: set[str]  # ids that the model compares, as where it makes a mask of its own
+    branched_on: set[str]  # ids that the model compares or loses track of, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
     samples: tuple[int, ...] | None = None  # which of those that were given, where they are in other company
 
@@ -205,17 +205,17 @@ class Named(NamedTuple):
 class Untried(Enum):
     """What was not tried."""
 
-    MODE = "a mode"
-    GRADIENTS = "gradients"
-    SOME_VALUES = "some values of an input"
-    REPEATS = "two calls in a row"
-    BATCH = "a batch of another size"
-    VALUES = "other values everywhere"
-    NAN_OUTPUTS = "outputs that are NaN"
-    LEFT_OUT = "inputs that allowed does not name"
-    LENGTHS = "other lengths"
-    LENGTH = "one length"
-    REST = "anything after the first leak"
+    MODE = auto()
+    GRADIENTS = auto()
+    SOME_VALUES = auto()
+    REPEATS = auto()
+    BATCH = auto()
+    VALUES = auto()
+    NAN_OUTPUTS = auto()
+    LEFT_OUT = auto()
+    LENGTHS = auto()
+    LENGTH = auto()
+    REST = auto()
 
 
 class NotTried(NamedTuple):

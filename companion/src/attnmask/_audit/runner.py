@@ -1,6 +1,7 @@
 """How is one case run in one mode, as given or as many changed copies in one batch?"""
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,11 +10,10 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from attnmask._audit.cases import resampled
 from attnmask._audit.records import Case, Doubt, Evidence, Inputs, Mode, Probe
 from attnmask._measure.call import ModelCall
 from attnmask._measure.compare import any_feature, changed, max_abs
-from attnmask._measure.float64 import in_float64
+from attnmask._measure.float64 import in_float64, undropped
 from attnmask._measure.snapshot import Snapshot
 
 _ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
@@ -32,13 +32,18 @@ class Runner:
         self.call = call or case.call
         self.plain = plain  # whether copies in a batch give what one gives; None: not known yet
         self.witness: list[tuple[list[Inputs], list[bytes]]] = []  # batches of changed copies, and what they gave
-        self.given: list[bytes] | None = None  # what the unchanged inputs gave
+        self.bits: list[bytes] | None = None  # of what the unchanged inputs gave
+
+    @property
+    def seed(self) -> int:
+        """What the values that are tried here are drawn with."""
+        return zlib.crc32(f"{self.case.label}, {self.mode.label}".encode()) % 10_000
 
     @cached_property
     def base(self) -> list[Tensor]:
         """What the unchanged inputs give, at the shape of the case."""
         outputs = self.run({})
-        self.given = list(map(digest, outputs))
+        self.bits = list(map(digest, outputs))
         return outputs
 
     def forget(self) -> None:
@@ -56,18 +61,18 @@ class Runner:
         batches = max(1, math.ceil(changes / most))
         return 2 * math.ceil(changes / batches / 2)
 
-    def run(self, given: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """Run with some arguments replaced, perhaps after a call ``before`` whose traces are left in the model."""
+    def run(self, given: Mapping[str, Tensor], call_before: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Run with some arguments replaced, perhaps after another call whose traces are left in the model."""
         with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
-            if before is not None:
-                self.call.outputs(before)
+            if call_before is not None:
+                self.call.outputs(copies_of(call_before))
                 self.snapshot.reseed()
-            return [each.detach() for each in self.call.outputs(given)]
+            return [each.detach() for each in self.call.outputs(copies_of(given))]
 
     def run_copies(self, each: Sequence[Inputs]) -> list[Tensor]:
         """Run copies of the batch at once, each with some arguments replaced: (copy, batch, position, …)."""
         batch = len(self.case.judged)
-        many = resampled(self.call, list(range(batch)) * len(each))
+        many = self.call.resampled(list(range(batch)) * len(each))
         for number, given in enumerate(each):
             for name, values in given.items():
                 rows = slice(number * batch, (number + 1) * batch)
@@ -83,7 +88,7 @@ class Runner:
 
     def gives_the_bits_of(self, earlier: "Runner") -> bool:
         """Say whether this gives the same bits as the case gave in another mode: as given, and as changed copies."""
-        if not earlier.witness or self.given != earlier.given:
+        if not earlier.witness or self.bits != earlier.bits:
             return False
         try:
             return all(list(map(digest, self.run_copies(given))) == bits for given, bits in earlier.witness)
@@ -91,10 +96,10 @@ class Runner:
             return False
 
     def repeats_in(self, copies: list[Tensor]) -> bool:
-        """Say whether unchanged copies are a plain repetition of the batch, as far as chance and rounding allow."""
+        """Say whether unchanged copies are a plain repetition of the batch, as far as rounding allows."""
         rounding = torch.finfo(self.base[0].dtype).eps
         most = min(_PLAIN, _ALIKE * rounding) * max_abs(self.base)
-        return self.mode.name == "train" or all(
+        return all(
             many.isclose(one, rtol=0, atol=most, equal_nan=True).all()
             for many, one in zip(copies, self.base, strict=True)
         )
@@ -112,8 +117,21 @@ class Runner:
     def exactly(self) -> Iterator["Runner"]:
         """Run the same in float64 for a while."""
         with in_float64(self.call, self.snapshot) as (call, snapshot):
-            yield Runner(self.case, self.mode, snapshot, call)
-            self.snapshot.runs += snapshot.runs
+            try:
+                yield Runner(self.case, self.mode, snapshot, call)
+            finally:
+                self.snapshot.runs += snapshot.runs
+
+    @contextmanager
+    def undropped(self) -> Iterator["Runner"]:
+        """Run the same for a while with nothing left to chance."""
+        with undropped(self.snapshot) as snapshot:
+            yield Runner(self.case, self.mode, snapshot, self.call)
+
+
+def copies_of(given: Mapping[str, Tensor]) -> Inputs:
+    """Copy new values, since the model may write into them."""
+    return {name: values.clone() for name, values in given.items()}
 
 
 def is_nan(outputs: list[Tensor]) -> Tensor:

@@ -42,19 +42,20 @@ def file_nan(runner: Runner, findings: Findings) -> None:
 
 def file_gradients(runner: Runner, findings: Findings, budget: Budget, stop_at_first: bool) -> dict[str, Tensor]:
     """File what gradients reach; return the sizes of forbidden ones that may be rounding."""
+    # Of other cases than the first, no unchanged output is at hand that would show which are NaN.
     judged = runner.judged if runner.case.label == AS_GIVEN else runner.case.judged
     order = judged.flatten().nonzero().flatten()
-    order = order[torch.randperm(len(order), generator=seeded(runner.snapshot.runs))][: budget.gradients]
+    order = order[torch.randperm(len(order), generator=seeded(runner.seed))][: budget.gradients]
     if not len(order):
         return {}
     rows = torch.zeros_like(judged)
     rows.view(-1)[order] = True
     try:
-        sizes = gradient_sizes(runner, rows, stop_at_first)
+        sizes, taken = gradient_sizes(runner, rows, stop_at_first)
     except (ValueError, RuntimeError) as error:
         findings.add(NotTried(Untried.GRADIENTS, runner.mode, runner.case.label, error=one_line(error)))
         return {}
-    findings.add(Tried(runner.mode, Probe.GRADIENT, share=(len(order), int(judged.sum()))))
+    findings.add(Tried(runner.mode, Probe.GRADIENT, share=(taken, int(judged.sum()))))
     small = {}
     for name, size in sizes.items():
         samples = range(len(size))
@@ -72,7 +73,7 @@ def file_changes(
     findings: Findings,
     some: Iterable[Perturbation],
     small: dict[str, Tensor],
-    alone: int,
+    unbatched: int,
     stop_at_first: bool,
 ) -> list[Counterexample]:
     """Make changes, confirm what they and ``small`` gradients show, and file it; return the counterexamples."""
@@ -87,7 +88,7 @@ def file_changes(
         small.clear()
         hits.clear()
 
-    for item in changes(runner, some, findings.leaks, alone):
+    for item in changes(runner, some, findings.leaks, unbatched):
         if not isinstance(item, Hit):
             findings.add(item)
             continue

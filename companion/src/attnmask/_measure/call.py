@@ -93,6 +93,25 @@ class ModelCall(NamedTuple):
         """Return the same call with some arguments replaced."""
         return self._replace(arguments=self.arguments | dict(given))
 
+    def resampled(self, samples: list[int]) -> "ModelCall":
+        """Return a call with these samples of the batch, in this order.
+
+        Of the tensors that are not measured, those of several axes whose first one is the batch are taken apart too.
+        """
+        fronts = [self.as_batch_position(name) for name in self.layouts]
+        batch, lengths, many = len(fronts[0]), {front.shape[1] for front in fronts} - {1}, {}
+        for name, value in self.arguments.items():
+            axis = self.layouts[name].batch if name in self.layouts else 0
+            whole = isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch
+            if axis is None:
+                raise value_error(f"a batch axis in {name}", "one sample without it", "position_axis=0")
+            if name not in self.layouts and whole and batch in lengths:
+                cause = "as many samples as positions, so that its first axis may be either"
+                raise value_error(f"a batch axis in {name}", f"one of {batch}", cause)
+            if name in self.layouts or whole:
+                many[name] = value.index_select(axis, torch.tensor(samples, device=value.device))
+        return self.replaced(many)
+
     def as_batch_position(self, name: str, tensor: Tensor | None = None) -> Tensor:
         """View one of the arguments, or a tensor like it, as (batch, position, …)."""
         return self.layouts[name].as_batch_position(self.arguments[name] if tensor is None else tensor)

@@ -5,9 +5,11 @@ from torch import Tensor
 
 from attnmask._check import value_error
 
+SURE = 1e3  # times the dtype's rounding: no rounding is as large
+
 
 def changed(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """Compare outputs bit for bit: return (batch, position). NaN equals nothing.
+    """Compare outputs number by number: return (batch, position). NaN equals nothing.
 
     >>> changed([torch.zeros(1, 2, 3)], [torch.tensor([[[0, 0, 0], [0, 1.0, 0]]])])
     tensor([[False,  True]])
@@ -19,10 +21,10 @@ def changed(before: list[Tensor], after: list[Tensor]) -> Tensor:
     return torch.stack([any_feature(one != other) for one, other in zip(before, after, strict=True)]).any(0)
 
 
-def same_bits(before: list[Tensor], after: list[Tensor]) -> bool:
-    """Say whether outputs agree bit for bit, NaN with NaN.
+def same_numbers(before: list[Tensor], after: list[Tensor]) -> bool:
+    """Say whether outputs agree number by number, NaN with NaN.
 
-    >>> same_bits([torch.tensor([torch.nan])], [torch.tensor([torch.nan])])
+    >>> same_numbers([torch.tensor([torch.nan])], [torch.tensor([torch.nan])])
     True
     """
     pairs = list(zip(before, after, strict=False))

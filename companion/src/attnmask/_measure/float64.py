@@ -1,6 +1,6 @@
 """What does the model do without rounding, and without chance?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,18 +40,15 @@ class WithoutDropout(TorchFunctionMode):
 
 
 @contextmanager
-def undropped(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """While active, neither functions nor the chances that these modules hold drop anything."""
-    places = [(part, name) for part in modules for name in vars(part) if _is_chance(part, name)]
-    before = [vars(part)[name] for part, name in places]
+def undropped(snapshot: Snapshot) -> Iterator[Snapshot]:
+    """While active, neither functions nor the chances that modules hold drop anything; yields what keeps it so."""
     try:
-        for part, name in places:
-            vars(part)[name] = 0.0
+        for part in snapshot.modules:
+            vars(part).update({name: 0.0 for name in vars(part) if _is_chance(part, name)})
         with WithoutDropout():
-            yield
+            yield Snapshot(snapshot.model, snapshot.modules, like=snapshot)
     finally:
-        for (part, name), value in zip(places, before, strict=True):
-            vars(part)[name] = value
+        snapshot.put_back()
 
 
 def _is_chance(part: nn.Module, name: str) -> bool:

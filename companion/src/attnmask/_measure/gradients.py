@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -51,7 +51,7 @@ class SavedTensorMeter:
 
 def gradients(
     call: ModelCall, snapshot: Snapshot, judged: Tensor | None = None, first: int | None = None
-) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+) -> Generator[tuple[Tensor, Tensor, dict[str, Tensor]], None, None]:
     """Run forward once, then take the gradients of all output positions, many in one batched backward pass.
 
     Parameters

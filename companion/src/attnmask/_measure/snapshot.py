@@ -173,7 +173,7 @@ class Snapshot:
         """Whether a module has a method of its own for switching its mode, which may write to its weights."""
         return any(type(part).train is not nn.Module.train for part in self.modules)
 
-    def start(self) -> None:
+    def resume(self) -> None:
         """Put everything back, to go on from here after the model was in another mode."""
         self.put_back(in_full=self.switching_writes)
 

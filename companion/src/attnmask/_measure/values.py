@@ -79,7 +79,7 @@ def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, se
             places = torch.zeros_like(places)
         case Kind.EQUAL:
             places = torch.full_like(places, seed % len(ids))
-        case _:
+        case Kind.SMALL | Kind.LARGE | Kind.MOVED:
             places = (places + drawn(1, len(ids))) % len(ids)
     return ids[places].to(values.dtype)
 
