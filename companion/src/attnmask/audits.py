@@ -24,7 +24,7 @@ def assert_allowed(
     Parameters
     ----------
     model, inputs, allowed, options
-        As for `audit`, which this is, ended at the first mode that shows a leak.
+        As for `audit`, which this is, ended at the first leak.
         Suspects become a warning.
 
     Raises
@@ -63,12 +63,12 @@ def audit(
 ) -> Audit:
     """Try to find an output of a model that depends on an input which its mask forbids.
 
-    In each mode, with and without gradients recorded, the forbidden inputs are changed:
-    one position after the other, and all that an output may not see at once, to small,
-    large, huge, equal and swapped values; the other samples; in eval, the call before. No
-    bit of the output may move. Gradients show what is too small for that. What moves by no
-    gradient is tried again in float64, so that rounding is not taken for a leak. Judged are
-    the first fitting tensor of the output, and others of its axes that have a name.
+    In each mode, with and without gradients recorded, gradients are taken, and all that an
+    output may not see is changed at once, to small, large, huge, equal and other values; the
+    other samples; in eval, the call before. No number of the output may move. What moves by
+    no gradient is tried again in float64, so that rounding is not taken for a leak. Judged
+    are the first fitting tensor of the output, and others of its axes that have a name. A
+    mode that gives the same bits as another is not tried in full again; the report says so.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def audit(
     position_axis, memory
         As for `influence`.
     until_leak
-        Whether to end after the first mode that shows a leak.
+        Whether to end at the first leak.
 
     Returns
     -------

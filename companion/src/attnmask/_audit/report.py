@@ -1,4 +1,4 @@
-"""What is said? All words of an audit are made here, from fields."""
+"""What is said? All sentences of an audit are made here, from fields."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,8 +90,8 @@ class Audit:
         True = no leak, and no number turned into NaN.
     leaks
         Each forbidden pair that is reached, with what saw it and where it first shows;
-        first those of the modules that finish first. Of other lengths than the one given,
-        only those of another kind or module.
+        first those of the modules that finish first. Of other lengths and batches than
+        those given, only those of another kind or module.
     suspects
         Differences that could not be told from rounding, from chance or from a mask that the
         model makes of its inputs; they leave ``ok`` True.
