@@ -176,8 +176,8 @@ def test_classes_and_functions_stay_short_enough_to_read():
 
 
 @pytest.mark.parametrize("module", ORDER)
-def test_a_module_says_what_it_is_for(module):
-    assert ast.get_docstring(ast.parse(read(SOURCE, module)))
+def test_a_module_starts_with_the_question_that_it_answers(module):
+    assert "?" in ast.get_docstring(ast.parse(read(SOURCE, module))).splitlines()[0]
 
 
 def test_no_name_hides_a_module():

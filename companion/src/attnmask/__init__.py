@@ -1,4 +1,4 @@
-"""Transformer attention masks: write the rule once, see every step, prove it right.
+"""Which token may look at which? Attention masks: write the rule once, see every step, prove it right.
 
 True means "may attend" everywhere in this package. `attnmask.plot` and
 `attnmask.symbolic` are imported by name, because they load matplotlib and SymPy.

@@ -1,4 +1,4 @@
-"""How an error reads: what was expected, what came, and the likely cause; and the checks that modules share."""
+"""How does an error read? What was expected, what came, and the likely cause; and the checks that modules share."""
 
 import operator
 import reprlib

@@ -1,4 +1,4 @@
-"""CPU or accelerator: one place that decides."""
+"""CPU or accelerator? One place decides."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Masked attention with every intermediate kept: scores, masked scores, weights, output."""
+"""What does one attention compute? Every step is kept: scores, masked scores, weights, output."""
 
 import math
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""The smallest encoder, decoder and translator that take their masks layer by layer."""
+"""What is the smallest encoder, decoder and translator that takes its masks layer by layer?"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The same walk-through in letters: SymPy matrices that show which token is where, and prove the zeros.
+"""Which token is where? The same walk-through in letters: SymPy matrices, which prove the zeros.
 
 Tokens are given by their names, one a token: a string of one-letter names, or a
 list. Two tokens of one name raise a ValueError, since they would be one letter.

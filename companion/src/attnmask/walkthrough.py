@@ -1,4 +1,4 @@
-"""The four tokens a b c D and their weights: numbers small enough to follow by hand."""
+"""Which numbers can be followed by hand? The four tokens a b c D and their weights."""
 
 from typing import NamedTuple
 

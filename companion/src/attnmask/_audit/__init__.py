@@ -1,1 +1,1 @@
-"""Ask whether a model obeys its mask. README.md beside this file says how to read it."""
+"""Does a model obey its mask? README.md beside this file says how that is asked, and in which order to read."""

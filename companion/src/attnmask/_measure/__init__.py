@@ -1,1 +1,1 @@
-"""Run a model and leave no trace. Read in this order: snapshot, lookups, call, values, gradients, compare, progress."""
+"""How is a model run without a trace? Read: snapshot, lookups, call, values, gradients, compare, float64, progress."""
