@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 os.environ["TQDM_DISABLE"] = "1"  # a progress bar on a slow machine is no output
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # else TensorFlow says so, on some processors
 # What a notebook says of its kernel, without the versions of this machine.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
