@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from attnmask._audit.findings import Findings
 from attnmask._audit.records import Counterexample, Finished, Inputs, Named, Perturbation
-from attnmask._audit.runner import Runner
+from attnmask._audit.runner import Runner, copies_of
 from attnmask._measure.compare import SURE, max_abs, max_abs_diff
 from attnmask._measure.values import Kind
 
@@ -114,7 +114,7 @@ class _Trace:
         watched = recorded(call.model, runner.snapshot.modules, batch, outputs, call.output_axis)
         with watched as records, runner.snapshot.run(), torch.set_grad_enabled(grad):
             if call_before is not None:
-                call.outputs({name: values.clone() for name, values in call_before.items()})
+                call.outputs(copies_of(call_before))
                 runner.snapshot.reseed()
                 records.clear()
             call.outputs(given)

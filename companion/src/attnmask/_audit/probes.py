@@ -31,7 +31,7 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 
 _AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
-_FEW_IDS, _FEW_PAIRS = 32, 128  # in a vocabulary of which each is tried at the places of each output
+_FEW_IDS, _FEW_PAIRS = 32, 128  # ids of a vocabulary of which each is tried, and with sets of cells at most
 
 
 # ---- gradients ------------------------------------------------------------------------
@@ -85,9 +85,10 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         for row in range(min(rows, len(patterns) * len(kinds))):
             kind = kinds[(row % len(patterns) + row // len(patterns)) % len(kinds)]
             yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
-        few = case.vocabulary.get(name, 0) <= _FEW_IDS and budget.every_output and bool(patterns)
-        for token, cells in islice(product(range(case.vocabulary.get(name, 0)), patterns), _FEW_PAIRS if few else 0):
-            yield Perturbation(name, cells, Kind.EQUAL, seed=token)
+        ids = case.vocabulary.get(name, 0)
+        pairs = product(range(len(patterns)), range(ids)) if budget.every_output and ids <= _FEW_IDS else ()
+        for shift, token in islice(pairs, _FEW_PAIRS):  # each id with one set of cells, then each with the next
+            yield Perturbation(name, patterns[(token + shift) % len(patterns)], Kind.EQUAL, seed=token)
         for sample in range(min(batch, 4) if batch > 1 else 0):
             others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
             yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[: budget.others])

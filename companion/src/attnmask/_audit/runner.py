@@ -12,12 +12,11 @@ from torch import Tensor
 
 from attnmask._audit.records import Case, Doubt, Evidence, Inputs, Mode, Probe
 from attnmask._measure.call import ModelCall
-from attnmask._measure.compare import any_feature, changed, max_abs
+from attnmask._measure.compare import SURE, any_feature, changed, max_abs
 from attnmask._measure.float64 import in_float64, undropped
 from attnmask._measure.snapshot import Snapshot
 
-_ALIKE = 1e3  # times the dtype's rounding, and 1 % at most: by how much copies in a batch may differ from one alone
-_PLAIN = 0.01
+_PLAIN = 0.01  # by how much of the largest number copies in a batch may differ from one alone, at most
 _WITNESSES = 4  # changes by which two modes are compared, at least
 _COPIES, _BYTES = 16, 2**25  # most samples in a batch of copies, and bytes of what they give
 
@@ -98,7 +97,7 @@ class Runner:
     def repeats_in(self, copies: list[Tensor]) -> bool:
         """Say whether unchanged copies are a plain repetition of the batch, as far as rounding allows."""
         rounding = torch.finfo(self.base[0].dtype).eps
-        most = min(_PLAIN, _ALIKE * rounding) * max_abs(self.base)
+        most = min(_PLAIN, SURE * rounding) * max_abs(self.base)
         return all(
             many.isclose(one, rtol=0, atol=most, equal_nan=True).all()
             for many, one in zip(copies, self.base, strict=True)
