@@ -4,12 +4,15 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 `attnmask.symbolic` are imported by name, because they load matplotlib and SymPy.
 """
 
+import importlib.metadata
+
 from attnmask import conventions as conventions
 from attnmask._device import default_device as default_device
 from attnmask.attention import Steps as Steps
 from attnmask.attention import attend as attend
 from attnmask.audits import Audit as Audit
 from attnmask.audits import Leak as Leak
+from attnmask.audits import NotTriedWarning as NotTriedWarning
 from attnmask.audits import assert_allowed as assert_allowed
 from attnmask.audits import audit as audit
 from attnmask.conventions.readings import Description as Description
@@ -35,3 +38,5 @@ from attnmask.probe import influence as influence
 from attnmask.stacks import reach as reach
 from attnmask.walkthrough import FourTokens as FourTokens
 from attnmask.walkthrough import four_tokens as four_tokens
+
+__version__ = importlib.metadata.version("attnmask")

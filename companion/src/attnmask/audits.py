@@ -13,6 +13,16 @@ from attnmask._audit.report import Leak as Leak
 from attnmask._audit.report import report
 
 
+class NotTriedWarning(UserWarning):
+    """What a check that passed could not try, or was not asked to.
+
+    ``lengths=[]`` says that no other length is wanted.
+
+    >>> issubclass(NotTriedWarning, UserWarning)
+    True
+    """
+
+
 def assert_allowed(
     model: Callable[..., Any],
     inputs: Tensor | Mapping[str, Any] | Callable[[int], Any],
@@ -25,28 +35,37 @@ def assert_allowed(
     ----------
     model, inputs, allowed, options
         As for `audit`, which this is, ended at the first leak.
-        Suspects become a warning.
 
     Raises
     ------
     AssertionError
-        The model leaks, or gives NaN.
+        The model leaks, or gives NaN; with ``exact=True`` also: something is allowed and
+        not reached. Or no change of some input ran to its end, so that nothing is known.
     ValueError, TypeError
         As `audit` raises them.
+
+    Warns
+    -----
+    UserWarning
+        There are suspects, or mask arguments that do nothing.
+    NotTriedWarning
+        What was not tried, in one line.
 
     Examples
     --------
     >>> import torch
     >>> from attnmask import Encoder, causal
     >>> encoder = Encoder(layers=1, d_model=8)
-    >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal())
+    >>> assert_allowed(lambda x: encoder(x, causal()), torch.randn(1, 4, 8), allowed=causal(), exact=True)
     """
     __tracebackhide__ = True  # pytest shows the test that failed, not this function
     found = audit(model, inputs, allowed, **options, until_leak=True)
     if not found.ok:
         raise AssertionError(str(found))
-    if found.suspects:
+    if found.suspects or found.unused:
         warnings.warn(str(found), stacklevel=2)
+    elif found.not_tried:
+        warnings.warn(f"Not tried: {'; '.join(found.not_tried)}.", NotTriedWarning, stacklevel=2)
 
 
 def audit(
@@ -57,9 +76,11 @@ def audit(
     same_sequence: bool | str = True,
     modes: Iterable[str] = ("eval", "train"),
     lengths: Iterable[int] | None = None,
-    position_axis: int | Mapping[str, int] = 1,
+    position_axis: int | Mapping[str, int] | None = None,
     memory: int = 2**31,
     until_leak: bool = False,
+    exact: bool = False,
+    without_ids: Iterable[int] | int = (),
 ) -> Audit:
     """Try to find an output of a model that depends on an input which its mask forbids.
 
@@ -97,6 +118,14 @@ def audit(
         As for `influence`.
     until_leak
         Whether to end at the first leak.
+    exact
+        Whether everything allowed has to be reached, too: nothing may hide more than its mask.
+        Through several layers that is what `reach` gives. It rests on changes of single
+        inputs, many where few show nothing, among other tokens too, and in float64; on
+        gradients where those show more; in each mode and at each length. In training
+        nothing is dropped meanwhile. What no change could show is said.
+    without_ids
+        Token ids that are never put in the place of others, such as those of images.
 
     Returns
     -------
@@ -130,5 +159,7 @@ def audit(
         position_axis=position_axis,
         memory=memory,
         stop_at_first=until_leak,
+        without_ids=without_ids,
+        exact=exact,
     )
-    return report(*answer(question))
+    return report(*answer(question), exact)

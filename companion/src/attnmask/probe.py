@@ -22,7 +22,7 @@ def influence(
     *,
     of: Iterable[str] | None = None,
     probe: Literal["gradient", "perturbation"] = "gradient",
-    position_axis: int | Mapping[str, int] = 1,
+    position_axis: int | Mapping[str, int] | None = None,
     memory: int = 2**31,
 ) -> Bool[Tensor, "batch output input"] | dict[str, Bool[Tensor, "batch output input"]]:
     """Measure which input position reaches which output position of a model, in the mode that it is in.
@@ -54,7 +54,8 @@ def influence(
         samples in the batch, and a copy of the parameters.
     position_axis
         Which axis counts the positions, of inputs and output alike, or by name, with
-        ``"output"`` among the names (a lone tensor is ``"inputs"``); 1 where none is given.
+        ``"output"`` among the names (a lone tensor is ``"inputs"``); 1 where none is given,
+        which floats of more than three axes do not take for granted.
         The batch is axis 0, or axis 1 where positions are axis 0; floats of two axes and
         ids of one are then one sample.
     memory

@@ -12,17 +12,20 @@ from attnmask._audit.question import Question, sequences
 from attnmask._audit.records import AS_GIVEN, OTHER_VALUES, Case, NotTried, Output, Untried
 from attnmask._check import value_error
 from attnmask._measure.call import ModelCall
+from attnmask._measure.lookups import Tokens
 from attnmask._measure.progress import one_line
 from attnmask._measure.snapshot import Snapshot
 from attnmask._measure.values import Kind
 from attnmask.masks import Mask
 
+_WINDOW = 64  # tokens; more than a window of fewer is tried without being asked for
+
 
 def case_as_given(question: Question, snapshot: Snapshot) -> Case:
     """Make the case of the inputs as they were given."""
     call = question.call(question.inputs)
-    lookups = call.trace_lookups(snapshot)
-    return _case(question, call, once(call, snapshot), AS_GIVEN, lookups.sizes, lookups.branched_on | lookups.untraced)
+    tokens = call.trace_lookups(snapshot).tokens
+    return _case(question, call, once(call, snapshot), AS_GIVEN, tokens)
 
 
 def other_cases(question: Question, findings: Findings, snapshot: Snapshot) -> Iterator[Case | NotTried]:
@@ -59,6 +62,7 @@ def _in_a_batch(first: Case, samples: list[int], snapshot: Snapshot) -> Case | N
             label=f"in a batch of {len(samples)}",
             call=call,
             allowed={name: table[samples] for name, table in first.allowed.items()},
+            required={name: table[samples] for name, table in first.required.items()},
             padding={name: cells[samples] for name, cells in first.padding.items()},
             judged=first.judged[samples],
             output=output,
@@ -74,11 +78,19 @@ def _with_other_values(question: Question, first: Case) -> Case:
 
 
 def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> Iterator[Case | NotTried]:
-    if question.make_inputs is None and len(first.call.arguments) > 1:
-        yield NotTried(Untried.LENGTHS)
-        return
     by_default = question.lengths is None
     lengths = [max(1, first.length // 2), 2 * first.length + 1] if question.lengths is None else question.lengths
+    holds = question.holds_a_length() if by_default else ""
+    fixed = bool(holds) or (question.make_inputs is None and len(first.call.arguments) > 1)
+    longest = max([first.length, *([] if fixed else lengths)])
+    for name, size in windows(question.model).items():
+        if size >= longest and by_default and not fixed and size < _WINDOW:
+            lengths = [*lengths, size + 2]
+        elif size >= longest and lengths:
+            yield NotTried(Untried.WINDOW, detail=f"{name}={size}")
+    if fixed:
+        yield from [NotTried(Untried.LENGTHS, detail=holds or "inputs")] if by_default else ()
+        return
     for length in lengths:
         if length == first.length:
             continue
@@ -91,6 +103,26 @@ def _at_other_lengths(question: Question, first: Case, snapshot: Snapshot) -> It
             yield NotTried(Untried.LENGTH, detail=str(length), error=one_line(error))
 
 
+def windows(model: Any) -> dict[str, int]:
+    """Return the sizes of windows and chunks that a model's config or modules name: what goes wrong there shows beyond.
+
+    >>> attention = torch.nn.Identity()
+    >>> attention.window_size = 4
+    >>> windows(attention)
+    {'window_size': 4}
+    """
+    holders = [vars(part) for part in model.modules()] if isinstance(model, torch.nn.Module) else []
+    configs = [each for holder in holders for each in holder.values() if type(each).__name__.endswith("Config")]
+    inner = [each for config in configs for each in vars(config).values() if type(each).__name__.endswith("Config")]
+    found = {}
+    for holder in [*holders, *map(vars, configs), *map(vars, inner)]:
+        for name, size in holder.items():
+            named_so = ("window" in name or "chunk" in name) and "layer" not in name
+            if named_so and isinstance(size, int) and not isinstance(size, bool) and size > 1:
+                found[name] = max(size, found.get(name, 0))
+    return found
+
+
 def once(call: ModelCall, snapshot: Snapshot) -> Output:
     """Run once, and say what comes out."""
     with snapshot.run(), torch.no_grad():
@@ -100,17 +132,10 @@ def once(call: ModelCall, snapshot: Snapshot) -> Output:
 
 def _like(question: Question, first: Case, call: ModelCall, output: Output, label: str) -> Case:
     """Make a case of other inputs, whose ids go where those of the first go."""
-    return _case(question, call, output, label, first.vocabulary, first.branched_on)
+    return _case(question, call, output, label, first.tokens)
 
 
-def _case(
-    question: Question,
-    call: ModelCall,
-    output: Output,
-    label: str,
-    vocabulary: dict[str, int],
-    branched_on: set[str],
-) -> Case:
+def _case(question: Question, call: ModelCall, output: Output, label: str, tokens: Tokens) -> Case:
     """Write the masks out at these lengths, and tell what is padding and what is judged."""
     allowed = question.tables(call, output.length)
     own = question.output_sequence(call, allowed)
@@ -135,7 +160,8 @@ def _case(
         return {name: _and_itself(table) if name == own else table for name, table in found.items()}
 
     depends = tables if question.allowed_depends else None
-    return Case(label, call, tables(call), padding, judged, own, vocabulary, output, branched_on, depends)
+    without = frozenset(question.without_ids)
+    return Case(label, call, tables(call), allowed, padding, judged, own, tokens, output, depends, without)
 
 
 def _and_itself(table: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def excuse(case: Case, example: Counterexample) -> tuple[Doubt, ...]:
     if not bool(case.padding[example.name][example.cell]):
         return ()
     if not tokens.is_floating_point():
-        return (Doubt.FROM_IDS,) if example.name in case.branched_on else ()
+        return (Doubt.FROM_IDS,) if case.tokens.may_make_masks_of(example.name, int(tokens[example.cell])) else ()
     return () if bool(tokens[example.cell].any()) else (Doubt.FROM_ZEROS,)
 
 

@@ -9,12 +9,21 @@ from torch import Tensor
 from attnmask._audit.budgets import Budget, budget_of, modes_of
 from attnmask._audit.cases import other_cases
 from attnmask._audit.findings import Findings
-from attnmask._audit.modes import first_case, in_modes, some_copies
+from attnmask._audit.modes import AS_IT_IS, first_case, in_modes, some_copies
 from attnmask._audit.probes import check_repeatable, perturbations, singles
 from attnmask._audit.question import Question
 from attnmask._audit.records import AS_GIVEN, OTHER_VALUES, Case, Mode, NotTried, Tried, Untried
 from attnmask._audit.runner import Runner
-from attnmask._audit.steps import file_changes, file_gradients, file_modules, file_nan, file_repeats
+from attnmask._audit.steps import (
+    file_changes,
+    file_effects,
+    file_gradients,
+    file_hidden,
+    file_modules,
+    file_nan,
+    file_repeats,
+    file_what_ran,
+)
 from attnmask._measure.progress import one_line, progress
 from attnmask._measure.snapshot import Snapshot
 from attnmask._measure.threads import suited_threads
@@ -51,7 +60,10 @@ def answer(question: Question) -> tuple[list[Findings], int]:
         snapshots = in_modes(question, original)
         first, home = first_case(question, list(snapshots.values()))
         with suited_threads(partial(some_copies, first, home)):
-            trial = try_cases(question, Trial(first), [first], snapshots)
+            trial = Trial(first)
+            if AS_IT_IS in snapshots:
+                trial.of(first).add(NotTried(Untried.MODES, detail=" and ".join(question.modes)))
+            trial = try_cases(question, trial, [first], snapshots)
             if not trial.runners[first]:  # it ran to the end in no mode
                 raise next(iter(trial.errors.values()))
             if not trial.ended:
@@ -91,7 +103,7 @@ def try_pairs(
         alike = [each for each in earlier if first or Tried(mode, twin=each.mode) in trial.of(trial.first).tried]
         budget = budget_of(case, trial.first, again=bool(earlier), gradients=first or last or case.resampled)
         try:
-            examine(runner, findings, budget, alike, question.stop_at_first)
+            examine(runner, findings, budget, alike, question)
         except Exception as error:  # whatever a model raises
             if first and runner.bits is not None:
                 raise
@@ -101,14 +113,15 @@ def try_pairs(
         runner.forget()
         earlier.append(runner)
         trial.plain = runner.plain if trial.plain is None else trial.plain
-        if question.stop_at_first and findings.leaking:
+        if question.stop_at_first and findings.failed:
             trial.ended = True
             break
     return trial
 
 
-def examine(runner: Runner, findings: Findings, budget: Budget, alike: list[Runner], stop_at_first: bool) -> None:
+def examine(runner: Runner, findings: Findings, budget: Budget, alike: list[Runner], question: Question) -> None:
     """Try one case in one mode: what costs least first, and nothing that another mode has shown bit for bit."""
+    stop_at_first = question.stop_at_first
     first = runner.case.label == AS_GIVEN
     if first:
         file_nan(runner, findings)
@@ -129,6 +142,10 @@ def examine(runner: Runner, findings: Findings, budget: Budget, alike: list[Runn
         examples = file_changes(runner, findings, some, small, budget.unbatched, stop_at_first)
         if first and not stop_at_first:
             examples += file_changes(runner, findings, singles(findings), {}, 0, stop_at_first)
-        findings.add(Tried(runner.mode))
+        file_what_ran(runner, findings)
+        if question.exact and runner.case.is_complete and not (stop_at_first and findings.leaking):
+            file_hidden(runner, findings)
+    if first and twin is None:
+        file_effects(runner, findings)
     if findings.leaks_more_than(before):
         file_modules(runner, findings, examples, stop_at_first)

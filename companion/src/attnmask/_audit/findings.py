@@ -9,12 +9,16 @@ from torch import Tensor
 
 from attnmask._audit.records import (
     Case,
+    Effect,
     Evidence,
     Finished,
+    Hidden,
     Hit,
     Mixed,
+    Mode,
     Named,
     NanOutput,
+    Narrow,
     NotTried,
     Reached,
     Remembered,
@@ -64,8 +68,11 @@ class Findings:
     reached: dict[str, Tensor] = field(default_factory=dict)  # (batch, output, input)
     modules: dict[tuple[str, int, int, int, int], str] = field(default_factory=dict)
     order: dict[str, int] = field(default_factory=dict)  # in which modules finish
+    hidden: dict[tuple[str, Mode], Hidden] = field(default_factory=dict)
+    narrow: tuple[str, ...] = ()  # the modules that hide it
+    effects: dict[str, bool] = field(default_factory=dict)  # of mask arguments
     remembered: dict[tuple[int, int], Remembered] = field(default_factory=dict)  # by (sample, output)
-    nan_at_once: dict[tuple[int, int], Evidence] = field(default_factory=dict)  # by (sample, output)
+    nan_at_once: dict[tuple[int, int], NanOutput] = field(default_factory=dict)  # by (sample, output)
     mixed_copies: int = 0
     tried: dict[Tried, None] = field(default_factory=dict)
     not_tried: dict[NotTried, None] = field(default_factory=dict)
@@ -81,6 +88,11 @@ class Findings:
         """Whether there is a leak, or a NaN."""
         found = [*self.leaks.values(), *self.nan.values()]
         return bool(self.remembered or self.nan_at_once or any(bool(each.known.any()) for each in found))
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is a leak, a NaN, or something hidden that has to be reached."""
+        return self.leaking or any(bool(each.pairs.any()) for each in self.hidden.values())
 
     @property
     def clean(self) -> bool:
@@ -104,10 +116,16 @@ class Findings:
                     self.modules.setdefault((name, sample, output, source, position), module)
             case Finished(modules, _):
                 self.order = self.order or {name: place for place, name in enumerate(modules)}
+            case Effect(name, moved):
+                self.effects[name] = moved or self.effects.get(name, False)
+            case Narrow(modules):
+                self.narrow = self.narrow or modules
+            case Hidden(name, mode):
+                self.hidden[name, mode] = item
             case Remembered(sample, output):
                 self.remembered.setdefault((sample, output), item)
-            case NanOutput(sample, output, evidence):
-                self.nan_at_once.setdefault((sample, output), evidence)
+            case NanOutput(sample, output):
+                self.nan_at_once.setdefault((sample, output), item)
             case Mixed(copies):
                 self.mixed_copies = max(self.mixed_copies, copies)
             case Tried():

@@ -1,7 +1,7 @@
 """Which module shows it first?"""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -130,6 +130,16 @@ def blame_memory(runner: Runner, earlier: list[Inputs]) -> list[Shown]:
     return list(first_shown(*(trace.records({}, runner.mode.grad, given) for given in earlier)))
 
 
+def blame_nan(runner: Runner) -> dict[tuple[int, int], str]:
+    """Return by (sample, output) the first module to finish whose output is NaN there."""
+    found: dict[tuple[int, int], str] = {}
+    with suppress(Exception):  # off a fast path, some models do not run
+        for (module, _), rows in _Trace(runner).records({}, grad=True).items():
+            for sample, output in rows.isnan().flatten(2).any(-1).nonzero().tolist():
+                found.setdefault((sample, output), module)
+    return found
+
+
 def first_shown(before: Records, after: Records) -> Iterator[Shown]:
     """Yield the modules whose outputs differ, in the order in which they finish."""
     for key in before:
@@ -154,7 +164,7 @@ def recorded(
     [(('0', 0), (1, 4, 2))]
     """
     records: Records = {}
-    named = _names(model, modules)
+    named = names_of(model, modules)
 
     def record(module: nn.Module, _: Any, output: Any) -> None:
         rows = _rows(module, output, batch, outputs, position_axis)
@@ -186,7 +196,7 @@ def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axi
     return rows.reshape(batch, outputs, -1) if rows.dim() == 2 and len(rows) == batch * outputs else None
 
 
-def _names(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
+def names_of(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
     """Name modules by their paths; those of a function begin with the class of the outermost."""
     if isinstance(model, nn.Module):
         return {module: name or type(model).__name__ for name, module in model.named_modules()}

@@ -10,6 +10,8 @@ from attnmask._audit.question import Question
 from attnmask._audit.records import Case
 from attnmask._measure.snapshot import Snapshot
 
+AS_IT_IS = "as it is"
+
 
 def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
     """Bring the model into each mode that was asked for, and remember it there."""
@@ -19,7 +21,15 @@ def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
             call.outputs({})
     if not original.modules:
         return {"function": original}
-    snapshots = {}
+    try:
+        return _switched(question, original)
+    except NotImplementedError:  # as an exported program, which has one mode for good
+        original.resume()
+        return {AS_IT_IS: original}
+
+
+def _switched(question: Question, original: Snapshot) -> dict[str, Snapshot]:
+    model, snapshots = question.model, {}
     for mode in question.modes:
         original.resume()
         for module in [model] if isinstance(model, nn.Module) else list(original.modules):

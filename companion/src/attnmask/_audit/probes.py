@@ -1,8 +1,9 @@
 """What moves where nothing may?"""
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, suppress
 from itertools import islice, product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from attnmask._audit.budgets import Budget
 from attnmask._audit.findings import Findings, PairSizes
 from attnmask._audit.records import (
     Case,
+    Effect,
     Hit,
     Inputs,
     Mixed,
@@ -32,6 +34,7 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 _AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
 _FEW_IDS, _FEW_PAIRS = 32, 128  # ids of a vocabulary of which each is tried, and with sets of cells at most
+_MIXED = 4  # sets of cells that get ids which stand elsewhere in the inputs
 
 
 # ---- gradients ------------------------------------------------------------------------
@@ -85,10 +88,7 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
         for row in range(min(rows, len(patterns) * len(kinds))):
             kind = kinds[(row % len(patterns) + row // len(patterns)) % len(kinds)]
             yield Perturbation(name, patterns[row % len(patterns)], kind, seed + row)
-        ids = case.vocabulary.get(name, 0)
-        pairs = product(range(len(patterns)), range(ids)) if budget.every_output and ids <= _FEW_IDS else ()
-        for shift, token in islice(pairs, _FEW_PAIRS):  # each id with one set of cells, then each with the next
-            yield Perturbation(name, patterns[(token + shift) % len(patterns)], Kind.EQUAL, seed=token)
+        yield from _each_id(case, name, patterns, seed) if budget.every_output else ()
         for sample in range(min(batch, 4) if batch > 1 else 0):
             others = (torch.arange(batch) != sample)[:, None].expand(-1, inputs)
             yield from (Perturbation(name, others, kind, seed + sample) for kind in kinds[: budget.others])
@@ -97,6 +97,18 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
             yield from (_single(case, name, place, kind, seed + place) for kind in (Kind.HUGE, Kind.OPPOSITE))
         for place in unreached[name].nonzero().flatten().tolist() if name in unreached else ():
             yield _single(case, name, place, Kind.SMALL, seed + place)
+
+
+def _each_id(case: Case, name: str, patterns: list[Tensor], seed: int) -> Iterator[Perturbation]:
+    """Yield changes to one and the same id: all of a small vocabulary; else those compared with, and those there."""
+    size = case.tokens.vocabulary.get(name, 0)
+    special = sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < size)
+    ids = list(range(size)) if size <= _FEW_IDS else special[:_FEW_IDS]
+    most = _FEW_PAIRS if size <= _FEW_IDS else 2 * len(ids)
+    for shift, place in islice(product(range(len(patterns)), range(len(ids))), most):
+        yield Perturbation(name, patterns[(place + shift) % len(patterns)], Kind.EQUAL, seed=ids[place])
+    for row in range(_MIXED) if patterns and size > _FEW_IDS else ():
+        yield Perturbation(name, patterns[row % len(patterns)], Kind.THERE, seed + row)
 
 
 def singles(findings: Findings) -> Iterator[Perturbation]:
@@ -131,6 +143,7 @@ def changes(
     todo = []
     for each in some:
         if bool(each.cells.any()):
+            runner.asked_of.add(each.name)
             try:
                 same = runner.case.same_rows(each.apply(runner.case))
             except Exception as error:  # no lookup of just these ids, or whatever a function of the inputs raises
@@ -181,6 +194,7 @@ def _in_batches(
             yield from chunk
             continue
         runner.bear_witness(given, outputs)
+        runner.changed.update(each.name for each in chunk)
         mixed = bool(moved[len(chunk) :].any())  # what was not changed moved
         for each, where in zip(chunk, moved, strict=False):
             if each.single:
@@ -200,7 +214,10 @@ def _at_given_shape(runner: Runner, change: Perturbation) -> Iterator[Hit | Reac
         moved = changed(base, after) & runner.judged
     except Exception as error:  # whatever a model raises
         yield NotTried(Untried.SOME_VALUES, runner.mode, case.label, change.name, one_line(error))
+        if (fewer := _sparing_special_ids(case, change)) is not None:
+            yield from _at_given_shape(runner, fewer)
         return
+    runner.changed.add(change.name)
     if change.single:
         yield Reached(change.name, moved[..., None] & change.cells[:, None])
     may = case.may_change(change.name, change.cells) | ~change.same
@@ -211,6 +228,20 @@ def _at_given_shape(runner: Runner, change: Perturbation) -> Iterator[Hit | Reac
         excused = nan_changed & ~(may & finite).any(-1)[:, None]
         if bool((moved & ~may & ~excused).any()):
             yield Hit(change, moved & ~may & ~excused, size, nan_changed)
+
+
+def _sparing_special_ids(case: Case, change: Perturbation) -> Perturbation | None:
+    """Return the change without the cells that hold ids which the model compares with, as it may count these."""
+    special = case.tokens.compared.get(change.name, set()) | case.without
+    ids = case.call.as_batch_position(change.name)
+    if ids.is_floating_point() or not special:
+        return None
+    cells = change.cells & ~torch.isin(ids, torch.tensor(sorted(special)).to(ids)).cpu()
+    fewer = change._replace(cells=cells)
+    with suppress(Exception):  # whatever a function of the inputs raises
+        if bool(cells.any()) and not torch.equal(cells, change.cells):
+            return fewer._replace(same=case.same_rows(fewer.apply(case)))
+    return None
 
 
 # ---- repeats --------------------------------------------------------------------------
@@ -237,3 +268,42 @@ def repeats(runner: Runner) -> tuple[Tensor, list[Inputs]]:
         return torch.zeros(runner.judged.shape), earlier
     size, _ = max_abs_diff(after, runner.run({}, call_before=earlier[1]))
     return size * runner.judged, earlier
+
+
+# ---- mask arguments -------------------------------------------------------------------
+
+
+def effects(runner: Runner, known: Collection[str]) -> Iterator[Effect]:
+    """Yield for each mask among the arguments whether changing it moves any output, as far as changes of it run.
+
+    ``known``: those of which it is known that they do.
+    """
+    judged = runner.case.allowed
+    for name, value in runner.call.arguments.items():
+        if name in known or name in judged or not ("mask" in name or "keep" in name) or not _is_mask(value):
+            continue
+        ran = moved = False
+        for other in _other_masks(value):
+            with suppress(Exception):  # whatever a model raises
+                after = runner.run({name: other})
+                ran, moved = True, not same_numbers(runner.base, after)
+            if moved:
+                break
+        if ran:
+            yield Effect(name, moved)
+
+
+def _is_mask(value: Any) -> bool:
+    """Say whether these are bools, zeros and ones, or numbers to add to scores."""
+    if not isinstance(value, Tensor) or value.dim() < 2 or value.numel() == 0:
+        return False
+    return value.dtype == torch.bool or bool(((value == 0) | (value == 1)).all()) or bool((value <= 0).all())
+
+
+def _other_masks(mask: Tensor) -> Iterator[Tensor]:
+    """Yield a mask with the other value at one key for all queries, at the first, middle and last, then everywhere."""
+    low = torch.finfo(mask.dtype).min if mask.is_floating_point() and bool((mask < 0).any()) else 1
+    other = ~mask if mask.dtype == torch.bool else torch.where(mask == 0, low, 0).to(mask)
+    for key in dict.fromkeys((0, mask.shape[-1] // 2, mask.shape[-1] - 1)):
+        yield torch.where(torch.arange(mask.shape[-1], device=mask.device) == key, other, mask)
+    yield other

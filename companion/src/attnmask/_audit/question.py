@@ -28,9 +28,11 @@ class Question:
     same_sequence: bool | str
     modes: tuple[str, ...]
     lengths: tuple[int, ...] | None  # None: those that come by themselves
-    position_axis: int | Mapping[str, int]
+    position_axis: int | Mapping[str, int] | None
     memory: int
     stop_at_first: bool
+    without_ids: tuple[int, ...] = ()
+    exact: bool = False
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class Question:
         allowed: Any,
         modes: Iterable[str],
         lengths: Iterable[int] | int | None,
+        without_ids: Iterable[int] | int,
         **others: Any,
     ) -> "Question":
         """Check what can be checked before anything runs."""
@@ -48,10 +51,12 @@ class Question:
             raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
         lengths = [lengths] if isinstance(lengths, int) else lengths
         sizes = None if lengths is None else tuple(count("a length", each) for each in lengths)
+        ids = [without_ids] if isinstance(without_ids, int) else without_ids
+        without = tuple(count("an id of without_ids", each) for each in ids)
         maker = inputs if callable(inputs) else None
         given = maker((sizes or (8,))[0]) if maker else inputs
         rule = causal() if allowed is None else allowed
-        return cls(model, maker, given, rule, modes=tuple(asked), lengths=sizes, **others)
+        return cls(model, maker, given, rule, modes=tuple(asked), lengths=sizes, without_ids=without, **others)
 
     @property
     def allowed_depends(self) -> bool:
@@ -69,6 +74,18 @@ class Question:
                 wanted = "allowed to be a Mask, a bool tensor, one of them by name, or a function of the inputs"
                 raise type_error(wanted, kind_of(self.allowed), not_a_mask_cause(self.allowed)) from error
         return self.allowed(inputs)
+
+    def holds_a_length(self) -> str:
+        """Return "allowed" where it is made for one length, else ""."""
+        rules = (
+            ()
+            if self.allowed_depends
+            else self.allowed.values()
+            if isinstance(self.allowed, Mapping)
+            else [self.allowed]
+        )
+        held = [not isinstance(rule, Mask) or (rule.query_len, rule.key_len) != (None, None) for rule in rules]
+        return "allowed" * any(held)
 
     def call(self, inputs: Any) -> ModelCall:
         """Put a model's arguments together, those to be changed by their names."""

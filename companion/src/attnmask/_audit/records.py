@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnmask._measure.call import ModelCall
+from attnmask._measure.lookups import Tokens
 from attnmask._measure.snapshot import copy_of
 from attnmask._measure.values import Kind, other_values
 
@@ -48,19 +49,25 @@ class Case:
     label: str  # "" for the inputs as given, else what tells them from those, in words
     call: ModelCall
     allowed: dict[str, Tensor]  # (batch, output, input), a position's own included
+    required: dict[str, Tensor]  # the same, its own only where the mask says so
     padding: dict[str, Tensor]  # (batch, input): where no output may look
     judged: Tensor  # (batch, output)
     output_sequence: str | None  # the input that is the output's own sequence
-    vocabulary: dict[str, int]
+    tokens: Tokens
     output: Output
-    branched_on: set[str]  # ids that the model compares or loses track of, as where it makes a mask of its own
     allowed_for: Callable[[ModelCall], dict[str, Tensor]] | None = None  # where it depends on what is in the inputs
+    without: frozenset[int] = frozenset()  # ids that are never tried
     samples: tuple[int, ...] | None = None  # which of those that were given, where they are in other company
 
     @property
     def resampled(self) -> bool:
         """Whether these are the samples that were given, in other company."""
         return self.samples is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that is allowed has to be reached here: on the inputs as given, and at other lengths."""
+        return not self.resampled and self.label != OTHER_VALUES
 
     @property
     def length(self) -> int:
@@ -86,7 +93,8 @@ class Case:
 
     def other_values(self, name: str, kind: Kind, seed: int) -> Tensor:
         """Return other values for one of the inputs, (batch, position, …)."""
-        return other_values(name, self.call.as_batch_position(name), kind, self.vocabulary.get(name), seed)
+        values, vocabulary = self.call.as_batch_position(name), self.tokens.vocabulary.get(name)
+        return other_values(name, values, kind, vocabulary, seed, self.without)
 
 
 class Perturbation(NamedTuple):
@@ -175,6 +183,28 @@ class Reached(NamedTuple):
     pairs: Tensor
 
 
+class Hidden(NamedTuple):
+    """Allowed pairs (batch, output, input) of one input that nothing reached in a mode, and those not tried."""
+
+    name: str
+    mode: Mode
+    pairs: Tensor
+    untried: Tensor
+
+
+class Narrow(NamedTuple):
+    """The modules that hide what has to be reached."""
+
+    modules: tuple[str, ...]
+
+
+class Effect(NamedTuple):
+    """Whether changing a mask argument moves any output."""
+
+    name: str
+    moved: bool
+
+
 class Remembered(NamedTuple):
     """An output that depends on what the call before was given."""
 
@@ -191,6 +221,7 @@ class NanOutput(NamedTuple):
     sample: int
     output: int
     evidence: Evidence
+    module: str
 
 
 class Named(NamedTuple):
@@ -208,6 +239,10 @@ class Untried(Enum):
     MODE = auto()
     GRADIENTS = auto()
     SOME_VALUES = auto()
+    CHANGES = auto()
+    MODES = auto()
+    WINDOW = auto()
+    PAIRS = auto()
     REPEATS = auto()
     BATCH = auto()
     VALUES = auto()

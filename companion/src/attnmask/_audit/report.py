@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.findings import Findings, PairSizes
+from attnmask._audit.fitting import fitting_rule, what_is_missed
 from attnmask._audit.records import Case, Doubt, Evidence, NotTried, Probe, Tried, Untried
 
 _SHOWN = 5
@@ -71,7 +72,7 @@ class Leak(NamedTuple):
 
     def __str__(self) -> str:
         if math.isnan(self.size):
-            return f"output {self.output} is NaN"
+            return f"output {self.output} is NaN" + (f"; first seen in {self.module}" if self.module else "")
         source = "the call before" if self.input is None else f"input {self.input}"
         source += f" of {self.of}" if self.of else ""
         text = f"output {self.output} {'turns NaN with' if math.isinf(self.size) else 'depends on'} {source}"
@@ -98,7 +99,12 @@ class Audit:
     nan
         Outputs that are NaN, or turn NaN when a forbidden input changes.
     missing
-        Allowed pairs that nothing reached, as `Leak` without a reason; they leave ``ok`` True.
+        Allowed pairs that nothing reached, as `Leak` without a reason. They leave ``ok`` True,
+        unless ``exact``: then each was looked for by many changes, in each mode and length.
+    exact
+        Whether all that is allowed has to be reached.
+    hint
+        Of ``missing``, in words: what each output misses, which rule would fit, which modules hide it.
     allowed, found
         By input: what each output may depend on, and what it does depend on;
         Bool[Tensor, "batch output input"], at the length given.
@@ -106,6 +112,10 @@ class Audit:
         Which outputs were judged, at the length given; Bool[Tensor, "batch output"].
     tried, not_tried
         Sentences on what the answer rests on, and on what it does not.
+    unused
+        Mask arguments whose change moved no output; they leave ``ok`` True.
+    unchanged
+        Inputs of which no change ran to its end in any mode; ``ok`` is False.
 
     Examples
     --------
@@ -125,21 +135,35 @@ class Audit:
     judged: Tensor
     tried: tuple[str, ...]
     not_tried: tuple[str, ...]
+    exact: bool = False
+    hint: str = ""
+    unused: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    ended: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether the model obeys its mask, as far as was tried."""
-        return not (self.leaks or self.nan)
+        return not (self.leaks or self.nan or self.unchanged or (self.exact and self.missing))
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in one sentence."""
+        if self.leaks or self.nan:
+            return "The model does not obey its mask, as far as was tried."
+        if self.exact and self.missing:
+            return "The model hides more than its mask does, as far as was tried."
+        if self.unchanged:
+            return f"Nothing can be said: no change of {', '.join(self.unchanged)} ran to its end."
+        return f"The model obeys its mask{' exactly' * self.exact}, as far as was tried."
 
     def __str__(self) -> str:
-        verdict = "The model obeys its mask" if self.ok else "The model does not obey its mask"
         length = next(iter(self.allowed.values())).shape[2]
-        lines = [f"{verdict}, as far as was tried."]
+        lines = [self.verdict]
         for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
             lines += _listed(title, found, length)
-        pairs = dict.fromkeys(f"{each.output} ← {each.input}" for each in self.missing)
-        shown = ", ".join(list(pairs)[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
-        lines += [f"Allowed, but nothing reached them (output ← input): {shown}."] * bool(pairs)
+        lines += _missed(self.missing, self.hint, length) if self.exact or not self.ended else ()
+        lines += [f"Changing {name} moved no output: the model does not use it here." for name in self.unused]
         for title, parts in (("Tried", self.tried), ("Not tried", self.not_tried)):
             lines += [f"{title}: {'; '.join(parts)}."] * bool(parts)
         return "\n".join(lines)
@@ -164,6 +188,17 @@ def _listed(title: str, found: Sequence[Leak], length: int) -> Iterator[str]:
         yield "  …"
 
 
+def _missed(missing: Sequence[Leak], hint: str, length: int) -> Iterator[str]:
+    """Yield the lines on what is allowed and not reached."""
+    if not missing:
+        return
+    pairs = dict.fromkeys(f"{each.output} ← {each.input}{f' of {each.of}' * bool(each.of)}" for each in missing)
+    shown = ", ".join(list(pairs)[:_SHOWN]) + ", …" * (len(pairs) > _SHOWN)
+    yield f"Allowed, but nothing reached them (output ← input): {shown}."
+    yield from [f"  {hint}"] * bool(hint)
+    yield from [f"    looked for by {_seen_by(missing[0], length)}"] * bool(missing[0].seen)
+
+
 def _seen_by(leak: Leak, length: int) -> str:
     """Say what saw a leak, where it is not within the first sample, and at which length if that is told apart."""
     modes: dict[str, list[str]] = {}
@@ -179,23 +214,29 @@ def _seen_by(leak: Leak, length: int) -> str:
 # ---- from findings --------------------------------------------------------------------
 
 
-def report(every: Sequence[Findings], runs: int) -> Audit:
+def report(every: Sequence[Findings], runs: int, exact: bool) -> Audit:
     """Put what was found on each case into one report; the first is the case of the inputs as given."""
     first = every[0]
     leaks = _all(every, lambda findings: chain(_pairs(findings, findings.leaks), _remembered(findings)))
     suspects = _all(every, lambda findings: _pairs(findings, findings.suspects))
     nan = _all(every, lambda findings: chain(_pairs(findings, findings.nan), _nan_at_once(findings)))
     not_tried = dict.fromkeys(each for findings in every for each in findings.not_tried)
+    missing = tuple(_hidden(every) if exact else _missing(first))
     return Audit(
         leaks=tuple(_in_order(leaks, every)),
         suspects=tuple(each for key, each in suspects.items() if key not in leaks),
         nan=tuple(nan.values()),
-        missing=tuple(_missing(first)),
+        missing=missing,
         allowed=first.case.allowed,
         found={name: table | _own_sample(first.leaks[name]) for name, table in first.reached.items()},
         judged=first.case.judged,
         tried=(f"{runs} runs", *_tried(every)),
         not_tried=tuple(map(_not_tried, not_tried)),
+        exact=exact,
+        hint=_hint(every) if exact and missing else "",
+        unused=tuple(name for name, moved in first.effects.items() if not moved),
+        unchanged=_unchanged(first),
+        ended=any(each.what is Untried.REST for each in not_tried),
     )
 
 
@@ -258,9 +299,9 @@ def _remembered(findings: Findings) -> Iterator[Leak]:
 
 
 def _nan_at_once(findings: Findings) -> Iterator[Leak]:
-    for (sample, output), evidence in findings.nan_at_once.items():
-        seen = (_seen(evidence),)
-        yield Leak(output, None, "", sample, sample, "", "", seen, math.nan, findings.case.length)
+    for (sample, output), each in findings.nan_at_once.items():
+        seen = (_seen(each.evidence),)
+        yield Leak(output, None, "", sample, sample, "", each.module, seen, math.nan, findings.case.length)
 
 
 def _in_order(leaks: Mapping[Any, Leak], every: Sequence[Findings]) -> list[Leak]:
@@ -275,6 +316,45 @@ def _missing(first: Findings) -> Iterator[Leak]:
         of = name if len(first.case.allowed) > 1 else ""
         for sample, output, place in (allowed & ~first.reached[name] & first.case.judged[..., None]).nonzero().tolist():
             yield Leak(output, place, of, sample, sample, length=first.case.length)
+
+
+def _hidden(every: Sequence[Findings]) -> Iterator[Leak]:
+    """Yield what was looked for and not reached, of other lengths only where there is nothing at that given."""
+    for findings in every:
+        where = {
+            name: {mode.label: each.pairs for (one, mode), each in findings.hidden.items() if one == name}
+            for name in findings.case.allowed
+        }
+        found = False
+        for name, modes in where.items():
+            of = name if len(where) > 1 else ""
+            pairs = torch.stack(list(modes.values())).any(0) if modes else torch.zeros(0, 0, 0)
+            for at in map(tuple, pairs.nonzero().tolist()):
+                sample, output, place = at
+                seen = tuple(Seen(Probe.VALUES.value, label) for label, each in modes.items() if bool(each[at]))
+                found = True
+                yield Leak(output, place, of, sample, sample, seen=seen, length=findings.case.length)
+        if found:
+            return
+
+
+def _hint(every: Sequence[Findings]) -> str:
+    """Say what each output misses, which rule would fit, and which modules hide it."""
+    findings = max((each for each in every if each.failed), key=lambda each: each.case.length)
+    name, pairs = next((name, each.pairs) for (name, _), each in findings.hidden.items() if bool(each.pairs.any()))
+    case = findings.case
+    required = case.required[name] & case.judged[..., None]
+    missed, rule = what_is_missed(pairs, required), fitting_rule(required & ~pairs, required)
+    named = ", ".join(findings.narrow[:_SHOWN]) + ", …" * (len(findings.narrow) > _SHOWN)
+    parts = (missed and f"each output misses {missed}", rule and f"{rule} would fit", named and f"hidden in {named}")
+    return "; ".join(each for each in parts if each)
+
+
+def _unchanged(first: Findings) -> tuple[str, ...]:
+    """Return the inputs of which no change ran to its end in any mode."""
+    if first.failed or any(each.probe is Probe.VALUES for each in first.tried):
+        return ()
+    return tuple(dict.fromkeys(each.detail for each in first.not_tried if each.what is Untried.CHANGES))
 
 
 def _own_sample(pairs: PairSizes) -> Tensor:
@@ -315,13 +395,17 @@ def _what(tried: Tried) -> str:
 _NOT_TRIED = {
     Untried.MODE: "{mode}{label} ({error})",
     Untried.GRADIENTS: "gradients in {name}{label} ({error})",
+    Untried.CHANGES: "{mode}{label}: no change of {detail} ran to its end ({error})",
+    Untried.MODES: "{detail} (the model cannot switch its mode)",
+    Untried.WINDOW: "more tokens than {detail} (lengths can say how many)",
+    Untried.PAIRS: "whether these are reached, {mode}{label}, since no change of the input ran: {detail}",
     Untried.SOME_VALUES: "some values of {detail}, {mode}{label} ({error})",
     Untried.REPEATS: "two calls in a row, {mode} ({error})",
     Untried.BATCH: "a batch of {detail} ({error})",
     Untried.VALUES: "other values everywhere ({error})",
     Untried.NAN_OUTPUTS: "some outputs{label} (they are NaN)",
     Untried.LEFT_OUT: "what depends on {detail} (allowed says nothing about it)",
-    Untried.LENGTHS: "other lengths (inputs can be a function of length)",
+    Untried.LENGTHS: "other lengths ({detail} can be a function)",
     Untried.LENGTH: "length {detail} ({error})",
     Untried.REST: "anything after the first leak",
 }

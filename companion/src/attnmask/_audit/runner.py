@@ -32,11 +32,18 @@ class Runner:
         self.plain = plain  # whether copies in a batch give what one gives; None: not known yet
         self.witness: list[tuple[list[Inputs], list[bytes]]] = []  # batches of changed copies, and what they gave
         self.bits: list[bytes] | None = None  # of what the unchanged inputs gave
+        self.asked_of: set[str] = set()  # inputs that were to be changed
+        self.changed: set[str] = set()  # inputs of which some change ran to its end
 
     @property
     def seed(self) -> int:
         """What the values that are tried here are drawn with."""
         return zlib.crc32(f"{self.case.label}, {self.mode.label}".encode()) % 10_000
+
+    @property
+    def where(self) -> tuple[Mode, str]:
+        """The mode, and the label of the case."""
+        return self.mode, self.case.label
 
     @cached_property
     def base(self) -> list[Tensor]:

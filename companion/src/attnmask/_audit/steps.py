@@ -9,14 +9,18 @@ from torch import Tensor
 from attnmask._audit.budgets import Budget
 from attnmask._audit.confirm import confirm
 from attnmask._audit.findings import Findings
-from attnmask._audit.localize import blame_memory, localize
-from attnmask._audit.probes import changes, gradient_sizes, repeats, sure
+from attnmask._audit.localize import blame_memory, blame_nan, localize
+from attnmask._audit.narrow import narrow_modules
+from attnmask._audit.probes import changes, effects, gradient_sizes, repeats, sure
+from attnmask._audit.reached import hidden
 from attnmask._audit.records import (
     AS_GIVEN,
     Counterexample,
     Finished,
+    Hidden,
     Hit,
     NanOutput,
+    Narrow,
     NotTried,
     Perturbation,
     Probe,
@@ -31,13 +35,16 @@ from attnmask._measure.progress import one_line
 from attnmask._measure.values import seeded
 
 _FEW, _MANY = 2, 12  # hits that are confirmed together, where the first leak ends it, and where it does not
+_PAIRS = 5  # pairs that are named of those that could not be tried
 _MODULES = 4  # input positions of which a module is looked for, where the first leak ends it
 
 
 def file_nan(runner: Runner, findings: Findings) -> None:
     """File outputs that are NaN from the start."""
-    for sample, output in (runner.case.judged & ~runner.judged).nonzero().tolist():
-        findings.add(NanOutput(sample, output, runner.evidence(Probe.RUN)))
+    at = (runner.case.judged & ~runner.judged).nonzero().tolist()
+    modules = blame_nan(runner) if at else {}
+    for sample, output in at:
+        findings.add(NanOutput(sample, output, runner.evidence(Probe.RUN), modules.get((sample, output), "")))
 
 
 def file_gradients(runner: Runner, findings: Findings, budget: Budget, stop_at_first: bool) -> dict[str, Tensor]:
@@ -104,12 +111,47 @@ def file_changes(
     return examples
 
 
+def file_what_ran(runner: Runner, findings: Findings) -> None:
+    """File that changes were tried, or of which inputs none ran to its end, with the model's own error."""
+    for name in sorted(runner.asked_of - runner.changed):
+        of_it = [each for each in findings.not_tried if each[:4] == (Untried.SOME_VALUES, *runner.where, name)]
+        for each in of_it:
+            del findings.not_tried[each]
+        findings.add(NotTried(Untried.CHANGES, *runner.where, name, of_it[0].error if of_it else ""))
+    if runner.asked_of <= runner.changed:
+        findings.add(Tried(runner.mode))
+
+
 def file_known(runner: Runner, findings: Findings, hit: Hit) -> None:
     """Add to known leaks that a single position shows them too."""
     name, known = hit.perturbation.name, findings.leaks[hit.perturbation.name].known
     pairs = known & hit.perturbation.cells & (hit.moved & ~hit.nan_changed)[..., None, None]
     size = hit.size[..., None, None].expand(pairs.shape)
     findings.add(Verdict(name, pairs, size, runner.evidence(Probe.VALUES)))
+
+
+def file_hidden(runner: Runner, findings: Findings) -> None:
+    """File what is allowed and not reached, and the modules that hide it."""
+    for item in hidden(runner):
+        findings.add(item)
+        if isinstance(item, Hidden):
+            if bool(item.untried.any()):
+                findings.add(NotTried(Untried.PAIRS, *runner.where, _some_pairs(item.untried)))
+            square = item.pairs.shape[1] == item.pairs.shape[2]
+            if bool(item.pairs.any()) and square and runner.case.output_sequence == item.name:
+                with suppress(Exception):  # whatever a model raises
+                    findings.add(Narrow(tuple(narrow_modules(runner, item.pairs))))
+
+
+def _some_pairs(pairs: Tensor) -> str:
+    shown = dict.fromkeys(f"{output} ← {place}" for _, output, place in pairs.nonzero().tolist())
+    return ", ".join(list(shown)[:_PAIRS]) + ", …" * (len(shown) > _PAIRS)
+
+
+def file_effects(runner: Runner, findings: Findings) -> None:
+    """File whether mask arguments move any output."""
+    for item in effects(runner, [name for name, moved in findings.effects.items() if moved]):
+        findings.add(item)
 
 
 def file_repeats(runner: Runner, findings: Findings) -> None:

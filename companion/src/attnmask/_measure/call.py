@@ -3,12 +3,10 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 
 from attnmask._check import count, kind_of, type_error, value_error
 from attnmask._measure.lookups import LookupTracer
@@ -65,22 +63,27 @@ class ModelCall(NamedTuple):
         model: Callable[..., Any],
         inputs: Tensor | Mapping[str, Any],
         names: Iterable[str] | None,
-        position_axis: int | Mapping[str, int],
+        position_axis: int | Mapping[str, int] | None,
         memory: int,
     ) -> "ModelCall":
         """Check the arguments of a measurement and put them together."""
         if not callable(model) or isinstance(model, type):
             raise type_error("a model: a module or a function", kind_of(model), "a class that was not called yet")
-        if isinstance(model, nn.Module) and any(map(is_lazy, chain(model.parameters(), model.buffers()))):
-            raise value_error("a model whose weights are made", "lazy ones", "it has not run yet; run it once")
         named = isinstance(inputs, Mapping)
         given = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
         arguments = {name: each.detach() if isinstance(each, Tensor) else each for name, each in given.items()}
         places = [*arguments, "output"]
-        axes = dict(position_axis if isinstance(position_axis, Mapping) else dict.fromkeys(places, position_axis))
+        said = position_axis is not None
+        axes = (
+            position_axis
+            if isinstance(position_axis, Mapping)
+            else dict.fromkeys(places if said else (), position_axis)
+        )
         if not set(axes) <= set(places):
             raise value_error(f"position_axis for {places}", f"{list(axes)}", "a spelling slip")
         picked = measured(arguments, named, names)
+        for name in set(picked) - set(axes):
+            _refuse_many_axes(name, arguments[name])
         layouts = {name: Layout.of(name, arguments[name], axes.get(name, 1)) for name in picked}
         return cls(model, arguments, named, layouts, axes.get("output", 1), count("memory", memory))
 
@@ -192,6 +195,14 @@ def measured(arguments: dict[str, Any], named: bool, of: Iterable[str] | None) -
     if not names or not set(names) <= set(arguments):
         raise value_error(f"inputs to measure, among {list(arguments)}", f"{names}", "a spelling slip, or only masks")
     return names
+
+
+def _refuse_many_axes(name: str, tensor: Any) -> None:
+    """Refuse floats of more than three axes where nobody says which one counts the positions."""
+    if _floats(tensor) and tensor.dim() > 3:
+        cause = "heads, as in (batch, head, position, d), whose position_axis is 2; or an image, which has no axis of "
+        cause += "positions: measure what follows its patches"
+        raise value_error(f"position_axis for {name}, which has {tensor.dim()} axes", kind_of(tensor), cause)
 
 
 def too_large(what: str, limit: int) -> ValueError:

@@ -1,6 +1,6 @@
 """What does the model do without rounding, and without chance?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,44 @@ class InFloat64(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(lambda each: torch.float64 if each is torch.float32 else each, (args, kwargs or {}))
         return (Tensor.double if function is Tensor.float else function)(*args, **kwargs)
+
+
+@contextmanager
+def grouped_products_in_float64() -> Iterator[None]:
+    """While active, mixtures of experts multiply in float64 too, group by group: PyTorch's kernel refuses it.
+
+    The functions themselves are exchanged, since a mode would switch fast paths off.
+    """
+    kernels = [(torch, "_grouped_mm"), (torch.nn.functional, "grouped_mm")]
+    there = [(place, name, getattr(place, name)) for place, name in kernels if hasattr(place, name)]
+
+    def either(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def multiply(*given: Any, **named: Any) -> Tensor:
+            doubles = any(isinstance(each, Tensor) and each.dtype == torch.float64 for each in given)
+            return (grouped_product if doubles else kernel)(*given, **named)
+
+        return multiply
+
+    try:
+        for place, name, kernel in there:
+            setattr(place, name, either(kernel))
+        yield
+    finally:
+        for place, name, kernel in there:
+            setattr(place, name, kernel)
+
+
+def grouped_product(
+    rows: Tensor, weights: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, out_dtype: Any = None
+) -> Tensor:
+    """Multiply each group of rows (row, in) with a matrix of its own (group, in, out); groups end at ``offs``.
+
+    >>> grouped_product(torch.ones(3, 1), torch.tensor([[[2.0]], [[5.0]]]), torch.tensor([1, 3])).flatten()
+    tensor([2., 5., 5.])
+    """
+    groups = rows if offs is None else torch.tensor_split(rows, offs[:-1].tolist())
+    products = [group @ weight for group, weight in zip(groups, weights, strict=True)]
+    return torch.stack(products) if offs is None else torch.cat(products)
 
 
 class WithoutDropout(TorchFunctionMode):
@@ -75,7 +113,7 @@ def in_float64(call: ModelCall, snapshot: Snapshot) -> Iterator[tuple[ModelCall,
                     for name, each in list(place.items()):
                         place[name] = exact(each)
             arguments = {name: tree_map(exact, each) for name, each in call.arguments.items()}
-            with torch.enable_grad():
+            with torch.enable_grad(), grouped_products_in_float64():
                 yield call.replaced(arguments), Snapshot(call.model, modules, like=snapshot)
         finally:
             torch.set_default_dtype(default)

@@ -87,7 +87,7 @@ def gradients(
         leaves += lookups.embedded
         for name in call.layouts:
             if name in lookups.untraced or name not in dict(leaves):
-                raise no_lookup(name)
+                raise no_lookup(name, others=[each for each in dict(leaves) if call.named and each != name])
         leaves = [(name, leaf) for name, leaf in leaves if leaf.requires_grad and shadow.requires_grad]
         rows = torch.arange(shadow.numel(), device=shadow.device)
         rows = rows if judged is None else rows[judged.to(rows.device).flatten()]

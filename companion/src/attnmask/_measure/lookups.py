@@ -1,7 +1,8 @@
 """Where do token ids become vectors?"""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,25 @@ _KEEP_ORDER = re.compile(
     "alias|as_tensor|asarray|clone|contiguous|cpu|cuda|detach|flatten|int|long|reshape|squeeze|to|type|type_as|unflatten"
     "|unsqueeze|view|view_as"
 )
+
+
+_COMPARISONS = re.compile("_*(eq|ne|lt|le|gt|ge|equal|not_equal|less|less_equal|greater|greater_equal|isin)_*")
+_EQUALITY = re.compile("_*(eq|ne|equal|not_equal|isin)_*")
+_MOST = 64  # numbers of a tensor that ids are compared with, beyond which it is no list of special ids
+
+
+class Tokens(NamedTuple):
+    """What a model does with token ids, by the name of the input."""
+
+    vocabulary: dict[str, int]  # how many ids there are
+    compared: dict[str, set[int]]  # numbers that they are compared with, as in ``ids != 0``
+    branched_on: frozenset[str]  # inputs that the model compares or loses track of
+    unclear: frozenset[str]  # of these, the ones that more than equality may decide about
+
+    def may_make_masks_of(self, name: str, token: int) -> bool:
+        """Say whether the model may tell this id of one of the inputs from others, as it does where a mask is made."""
+        compared = self.compared.get(name, ())
+        return name in self.branched_on and (name in self.unclear or not compared or token in compared)
 
 
 class LookupTracer(TorchFunctionMode):
@@ -39,6 +59,14 @@ class LookupTracer(TorchFunctionMode):
         self.sizes: dict[str, int] = {}
         self.untraced: set[str] = set()
         self.branched_on: set[str] = set()
+        self.unclear: set[str] = set()
+        self.compared: dict[str, set[int]] = {}
+
+    @property
+    def tokens(self) -> Tokens:
+        """What was seen."""
+        branched_on = frozenset(self.branched_on | self.untraced)
+        return Tokens(self.sizes, self.compared, branched_on, frozenset(self.unclear | self.untraced))
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind, kwargs = getattr(function, "__name__", "").split(".")[0], kwargs or {}
@@ -59,7 +87,15 @@ class LookupTracer(TorchFunctionMode):
             name, size = min(names), len(others[0])
             in_vocabulary(name, known[0][0], size, "the tokenizer of another model, or -100 left over from labels")
             self.sizes[name] = min(size, self.sizes.get(name, size))
+        if _COMPARISONS.fullmatch(kind):
+            numbers = [each for each in given if isinstance(each, int) and not isinstance(each, bool)]
+            few = [each for each in tensors if id(each) not in self.ids and each.numel() <= _MOST]
+            numbers += [number for each in few if _integers(each) for number in each.flatten().tolist()]
+            for name in names:
+                self.compared.setdefault(name, set()).update(numbers)
         result = function(*args, **kwargs)
+        if not _EQUALITY.fullmatch(kind) and any(_bools(each) for each in tree_leaves(result)):
+            self.unclear |= names
         if looks_up:
             vectors = result if result.requires_grad or not torch.is_grad_enabled() else result.requires_grad_()
             self.embedded.append((min(names), vectors))
@@ -78,14 +114,23 @@ class LookupTracer(TorchFunctionMode):
                 continue
             if each.is_floating_point():
                 self.untraced |= names
-            elif each.dtype == torch.bool:
+            elif _bools(each):
                 self.branched_on |= names
             else:
                 self.ids[id(each)] = each, each._version if in_place else -1, names
 
 
-def no_lookup(name: str) -> ValueError:
-    """Make the error for ids that cannot be followed."""
+def _bools(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.bool
+
+
+def _integers(tensor: Tensor) -> bool:
+    return tensor.dtype != torch.bool and not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def no_lookup(name: str, others: Sequence[str] = ()) -> ValueError:
+    """Make the error for ids that cannot be followed, where perhaps others can."""
     cause = "they are shifted, changed or turned into floats on the way, or not used"
-    cause += '; try probe="perturbation", or give the embedded tokens instead'
+    cause += "; " + "".join(f'of="{each}" leaves them out, ' for each in others[:1])
+    cause += 'try probe="perturbation", or give the embedded tokens instead'
     return value_error(f"{name} that the model looks up in an embedding as they are", "no lookup of just these", cause)

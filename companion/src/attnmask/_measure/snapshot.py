@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from attnmask._check import value_error
 
 _LARGE = 4096  # numbers in a parameter, from which on it is watched by its version
 _CONSTANTS = (bool, int, float, str)  # most attributes are, or None: passed over first, since all else takes longer
@@ -117,6 +120,8 @@ class Snapshot:
         """Remember a module and its parts."""
         if module not in self.modules:
             parts = [part for part in module.modules() if part not in self.modules]
+            for part in parts:
+                _check_weights(part)
             self.modules.update((part, dict(vars(part))) for part in parts)  # all of them first: none is entered twice
             for part in parts:
                 self._remember(vars(part).values())
@@ -224,6 +229,24 @@ class Snapshot:
         """Put the random generators back alone."""
         for put_back, state in self.generators:
             put_back(state)
+
+
+def _check_weights(part: nn.Module) -> None:
+    """Refuse weights that hold no numbers, and those that are put together from several places while the model runs."""
+    wanted, cause = "a model whose weights are plain tensors", "sharding or quantisation; measure the model before"
+    if any(each.__name__ == "FSDPModule" for each in type(part).__mro__):
+        raise value_error(wanted, f"{type(part).__name__}, made by fully_shard", f"{cause}: its masks are the same")
+    for name, weight in part._parameters.items():
+        if weight is None:
+            continue
+        where = f"{name} of {type(part).__name__}"
+        if is_lazy(weight):
+            raise value_error("a model whose weights are made", "lazy ones", "it has not run yet; run it once")
+        if weight.is_meta:
+            got = f'{where} on the device "meta"'
+            raise value_error("a model whose weights hold numbers", got, "they are still to be loaded")
+        if is_traceable_wrapper_subclass(weight):
+            raise value_error(wanted, f"{where}, a {type(weight).__name__}", f"{cause}: its masks are the same")
 
 
 def version_of(tensor: Tensor) -> int:

@@ -1,10 +1,12 @@
 """Which other values can an input take?"""
 
+from collections.abc import Collection
 from enum import Enum
 
 import torch
 from torch import Tensor
 
+from attnmask._check import value_error
 from attnmask._measure.lookups import no_lookup
 
 
@@ -19,21 +21,29 @@ class Kind(Enum):
     ZERO = "zeros; of ids, the first one"
     EQUAL = "one and the same everywhere, drawn anew; of ids, that of the seed's number"
     REPEATED = "that of the sample's first place everywhere"
+    THERE = "as SMALL; of ids, those that stand in the inputs"
 
 
-def other_values(name: str, values: Tensor, kind: Kind, vocabulary: int | None = None, seed: int = 0) -> Tensor:
+def other_values(
+    name: str,
+    values: Tensor,
+    kind: Kind,
+    vocabulary: int | None = None,
+    seed: int = 0,
+    without: Collection[int] = (),
+) -> Tensor:
     """Return a tensor of the same shape and dtype, (batch, position, …), with values of one kind.
+
+    ``without``: ids that are not among them.
 
     >>> other_values("x", torch.tensor([[[1.0], [3.0]]]), Kind.REPEATED).flatten().tolist()
     [1.0, 1.0]
     >>> other_values("ids", torch.tensor([[4, 0]]), Kind.SMALL, vocabulary=2 + 3).shape
     torch.Size([1, 2])
     """
-    if kind is Kind.REPEATED:
-        return values[:, :1].expand_as(values).clone()
     if values.is_floating_point():
         return _other_floats(values.detach(), kind, seeded(seed))
-    return _other_ids(name, values, kind, vocabulary, seed)
+    return _other_ids(name, values, kind, vocabulary, seed, without)
 
 
 def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor:
@@ -42,6 +52,8 @@ def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor
     drawn = torch.randn(values.shape, generator=chance, device="cpu").to(values) * spread
     most = torch.finfo(values.dtype).max / 4
     match kind:
+        case Kind.REPEATED:
+            return values[:, :1].expand_as(values).clone()
         case Kind.LARGE:
             return 10 * drawn
         case Kind.MOVED:
@@ -57,19 +69,30 @@ def _other_floats(values: Tensor, kind: Kind, chance: torch.Generator) -> Tensor
     return drawn
 
 
-def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, seed: int) -> Tensor:
-    chance = seeded(seed)
-    ids = torch.unique(values)  # where none was looked up, exchange those that are there
+def _other_ids(
+    name: str, values: Tensor, kind: Kind, vocabulary: int | None, seed: int, without: Collection[int]
+) -> Tensor:
+    chance, there = seeded(seed), torch.unique(values)
+    ids = there  # where none was looked up, exchange those that are there
     if vocabulary is not None:
         ids = torch.arange(min(vocabulary, torch.iinfo(values.dtype).max + 1), device=values.device)
     if len(ids) < 2:
         raise no_lookup(name)
+    if without:
+        ids, there = (each[~torch.isin(each, torch.tensor([*without]).to(each))] for each in (ids, there))
+        if len(ids) < 2:
+            cause = "without_ids leaves none to change others to"
+            raise value_error(f"two ids of {name} or more to try", f"{len(ids)}", cause)
 
     def drawn(low: int, high: int) -> Tensor:
         return torch.randint(low, high, values.shape, generator=chance, device="cpu").to(ids.device)
 
     places = torch.searchsorted(ids, values.to(ids).contiguous())
     match kind:
+        case Kind.REPEATED:
+            places = places[:, :1].expand_as(places) % len(ids)
+        case Kind.THERE if len(there):
+            return there[drawn(0, len(there))].to(values.dtype)
         case Kind.HUGE:
             places = (torch.arange(places.numel(), device=places.device).reshape(places.shape) + seed) % 6 - 3
             places = places % len(ids)
@@ -78,8 +101,9 @@ def _other_ids(name: str, values: Tensor, kind: Kind, vocabulary: int | None, se
         case Kind.ZERO:
             places = torch.zeros_like(places)
         case Kind.EQUAL:
-            places = torch.full_like(places, seed % len(ids))
-        case Kind.SMALL | Kind.LARGE | Kind.MOVED:
+            token = seed % vocabulary if vocabulary else ids[seed % len(ids)]
+            places = torch.full_like(places, int(torch.searchsorted(ids, token))) % len(ids)
+        case Kind.SMALL | Kind.LARGE | Kind.MOVED | Kind.THERE:
             places = (places + drawn(1, len(ids))) % len(ids)
     return ids[places].to(values.dtype)
 
