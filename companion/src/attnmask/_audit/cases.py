@@ -114,7 +114,7 @@ def windows(model: Any) -> dict[str, int]:
     holders = [vars(part) for part in model.modules()] if isinstance(model, torch.nn.Module) else []
     configs = [each for holder in holders for each in holder.values() if type(each).__name__.endswith("Config")]
     inner = [each for config in configs for each in vars(config).values() if type(each).__name__.endswith("Config")]
-    found = {}
+    found: dict[str, int] = {}
     for holder in [*holders, *map(vars, configs), *map(vars, inner)]:
         for name, size in holder.items():
             named_so = ("window" in name or "chunk" in name) and "layer" not in name

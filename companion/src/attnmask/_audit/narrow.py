@@ -83,7 +83,7 @@ def _watched(runner: Runner) -> Iterator[dict[str, Called]]:
         if mixes and module in names and states and any(_is_states(each, tokens) for each in tree_leaves(output)):
             given = tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, (arguments, keywords))
             again = [each for each in tree_leaves(given) if _is_states(each, tokens)]
-            calls[names[module]] = Called(names[module], module, *given, states=again[0])
+            calls[names[module]] = Called(names[module], module, given[0], given[1], again[0])
 
     handle = register_module_forward_hook(note, with_kwargs=True)
     try:

@@ -73,12 +73,9 @@ class ModelCall(NamedTuple):
         given = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
         arguments = {name: each.detach() if isinstance(each, Tensor) else each for name, each in given.items()}
         places = [*arguments, "output"]
-        said = position_axis is not None
-        axes = (
-            position_axis
-            if isinstance(position_axis, Mapping)
-            else dict.fromkeys(places if said else (), position_axis)
-        )
+        axes: dict[str, int] = {}
+        if position_axis is not None:
+            axes = dict(position_axis if isinstance(position_axis, Mapping) else dict.fromkeys(places, position_axis))
         if not set(axes) <= set(places):
             raise value_error(f"position_axis for {places}", f"{list(axes)}", "a spelling slip")
         picked = measured(arguments, named, names)
