@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import attnmask
 from corpus import ALWAYS, CLEAN, FAULTS, allowed_table, run, tensor_of
@@ -53,7 +53,8 @@ def test_hidden_pairs_are_allowed_and_no_replacement_shows_them(case: ExactCase)
         for mode, grad_enabled in modes:
             dtype = case.dtype if seed % 2 else None
             replaced = _Replaced(case, before, seed, mode, grad_enabled, dtype)
-            for sample, key in chance.sample(columns := _columns(hidden), min(4, len(columns))):
+            columns = _columns(hidden)
+            for sample, key in chance.sample(columns, min(1 if seed == 0 else 3, len(columns))):
                 rows = [query for b, query, k in hidden if (b, k) == (sample, key)]
                 for changed in replaced.by_every(sample, key, chance.randrange(1000)):
                     assert not replaced.moved(changed, exactly=True)[sample, rows].any(), (sample, rows, key)
@@ -68,7 +69,15 @@ def test_whatever_else_is_allowed_is_reached(case: ExactCase) -> None:
             wanted = case.wanted(before)
             for triple in case.hidden(before) if (mode, grad_enabled) in case.hides_in else ():
                 wanted[triple] = False
-            _assert_reached(case, lambda base: _shown(case, base), wanted, seed, mode, grad_enabled)
+            _assert_reached(
+                case,
+                lambda base: _shown(case, base),
+                wanted,
+                seed,
+                mode,
+                grad_enabled,
+                nothing_else=not case.leaks,
+            )
 
 
 @_cases([case for case in NARROW if case.shown_on])
@@ -151,9 +160,12 @@ class _Replaced:
         dtype: torch.dtype | None,
         draws: int = 0,
     ) -> None:
-        self.case, self.before = case, before
-        self.model, self.how = case.make(seed), (mode, grad_enabled, dtype, draws)
-        self.plain = run(self.model, before, *self.how)
+        self.case, self.model = case, case.make(seed)
+        self.before = mapped(before, lambda tensor: tensor.to(dtype or tensor.dtype) if floats(tensor) else tensor)
+        if isinstance(self.model, nn.Module):
+            self.model.to(dtype)
+        self.how = mode, grad_enabled, None, draws
+        self.plain = run(self.model, self.before, *self.how)
 
     def by_every(self, sample: int, key: int, seed: int) -> Iterator[list[Tensor]]:
         """Give the outputs for each replacement of one token; a model may refuse an id."""

@@ -21,6 +21,7 @@ from corpus import (  # noqa: F401
     numerics,
     padding,
     reached,
+    reached_inputs,
     reached_values,
     state,
     suspicious,

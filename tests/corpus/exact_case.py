@@ -33,6 +33,8 @@ class ExactCase(Case):
         The pairs (mode, gradients recorded) in which they are hidden; in the others every allowed pair is reached.
     shown_on
         A function of a seed: inputs on which `hidden` holds, where those that an audit is given hide nothing.
+    leaks
+        Whether the model shows something that the mask forbids as well.
     fits
         An attnmask rule for what the model really does, as its repr; "" where none is obvious.
     dtype
@@ -42,6 +44,7 @@ class ExactCase(Case):
     hidden: Callable[[Inputs], Triples] | None = None
     hides_in: frozenset[tuple[str, bool]] = ALWAYS
     shown_on: Callable[[int], Inputs] | None = None
+    leaks: bool = False
     fits: str = ""
     dtype: torch.dtype | None = torch.float64
 

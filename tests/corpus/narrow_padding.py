@@ -84,6 +84,7 @@ narrow(
     "True = real token is read as True = padding, so real tokens see the padding and not each other.",
     weighing(lambda scores, keep, training: softmax(scores, by_key(~keep))),
     sees=lambda inputs: padding(~inputs["keep"]) | ITSELF,
+    leaks=True,
     where=TOP,
     **PADDED,
 )
@@ -111,6 +112,7 @@ narrow(
     of="ids",
     allowed=causal_kept,
     sees=lambda inputs: causal() & padding(inputs["keep"].flip(1)) | ITSELF,
+    leaks=True,
     where=TOP,
 )
 # https://github.com/mll-lab-nu/RAGEN/issues/59, https://github.com/huggingface/trl/pull/6357
@@ -131,6 +133,7 @@ narrow(
     of="ids",
     allowed=causal_documents,
     sees=lambda inputs: causal() & documents(_moved(inputs["documents"])),
+    leaks=True,
     where=TOP,
 )
 narrow(

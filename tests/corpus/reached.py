@@ -1,6 +1,5 @@
-"""Right models in which the mask, the layers or the inputs make it hard to see that all is reached."""
+"""Right models in which the mask or the layers make it hard to see that all is reached."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ from corpus.inputs import (
     packed,
     right_padded,
     samples,
-    token_ids,
     translation,
     with_prefix,
 )
@@ -52,63 +50,6 @@ from corpus.state import Chunked
 from corpus.translation import SOURCE, STRICTLY_EARLIER, Shifted
 
 GLOBAL = sliding_window(1, 1) | prefix(1) | prefix(1).T
-
-
-class _Outputs(nn.Module):
-    """A decoder whose logits are handed on inside something."""
-
-    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.decoder, self.wrap = Decoder(), wrap
-
-    def forward(self, ids: Tensor) -> Any:
-        return self.wrap(self.decoder(ids))
-
-
-class _Choosy(Decoder):
-    """A decoder that refuses ids outside its own part of the vocabulary."""
-
-    def forward(self, ids: Tensor, keep: Tensor | None = None, **other: Tensor) -> Tensor:
-        if bool(((ids < 1) | (ids > 9)).any()):
-            raise ValueError("ids from 1 to 9 only")
-        return super().forward(ids, keep, **other)
-
-
-def choosy_ids(seed: int) -> Tensor:
-    return 1 + token_ids(seed) % 9
-
-
-def one_id(seed: int) -> Tensor:
-    """Return rows of one id only."""
-    return torch.full((2, LENGTH), 1 + seed % (VOCABULARY - 1))
-
-
-def twins(seed: int) -> Tensor:
-    """Return ids from the half of the vocabulary whose embeddings are all alike."""
-    return 1 + token_ids(seed) % 7
-
-
-def padding_ids(seed: int) -> Tensor:
-    """Return rows of the padding id, whose embedding is zero."""
-    return torch.zeros(2, LENGTH, dtype=torch.long)
-
-
-def _embedding(change: Callable[[nn.Embedding], Any]) -> Callable[[int], nn.Module]:
-    def build() -> nn.Module:
-        decoder = Decoder()
-        with torch.no_grad():
-            change(decoder.embed.tokens)
-        return decoder
-
-    return made(build)
-
-
-def _alike(table: nn.Embedding) -> None:
-    table.weight[:8] = table.weight[0].clone()
-
-
-def _zero_padding(table: nn.Embedding) -> None:
-    table.weight[0] = 0
 
 
 def _masked_source(seed: int) -> dict[str, Any]:
@@ -137,6 +78,10 @@ def _late() -> nn.Module:
     model = Shifted(lambda labels: F.pad(labels[:, :-1], (1, 0)))
     model.decoder = Decoder(Attention())
     return model
+
+
+def _convolution() -> nn.Module:
+    return Channels(nn.Sequential(nn.Conv1d(WIDTH, WIDTH, 2), nn.Tanh()), pad=(1, 0))
 
 
 reached(
@@ -296,43 +241,4 @@ reached(
         )
     ),
     allowed=sliding_window(3),
-)
-reached(
-    "some_ids_refused",
-    "The model raises a ValueError for ids that are none of its own.",
-    made(_Choosy),
-    inputs=choosy_ids,
-)
-reached(
-    "every_token_the_same",
-    "All tokens given are the same, so all scores of a row differ by their positions only.",
-    weighing(right),
-    inputs=one_id,
-)
-reached(
-    "half_of_the_vocabulary_alike",
-    "Every id given has the same embedding, and so have half of those that could replace it.",
-    _embedding(_alike),
-    inputs=twins,
-)
-reached(
-    "rows_of_padding_ids",
-    "All ids given are the padding id, whose embedding is zero, and no mask treats them as padding.",
-    _embedding(_zero_padding),
-    inputs=padding_ids,
-)
-reached(
-    "logits_in_a_tuple",
-    "The output is a tuple of hidden numbers and logits.",
-    made(lambda: _Outputs(lambda logits: (logits.softmax(-1), (logits,)))),
-)
-reached(
-    "logits_in_a_dict",
-    "The output is a dict with a loss that is no tensor.",
-    made(lambda: _Outputs(lambda logits: {"loss": None, "logits": logits})),
-)
-reached(
-    "greedy_ids",
-    "The output is the id with the highest logit, which most replacements leave as it is.",
-    made(lambda: _Outputs(lambda logits: logits.argmax(-1))),
 )

@@ -10,6 +10,7 @@ from corpus.batch import Experts, token_choice
 from corpus.case import VOCABULARY, WIDTH
 from corpus.exact_case import chain, one_layer, reached
 from corpus.inputs import states
+from corpus.mixing import LinearAttention
 from corpus.parts import Apply, Attention, Block, Decoder, Embed, Weigh, lower, made, right, softmax
 
 LOW = {"dtype": None}
@@ -138,6 +139,10 @@ def _codes(x: Tensor) -> Tensor:
     return x.sign()
 
 
+def _greedy(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
 def _scaled(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda x: factor * x
 
@@ -156,6 +161,11 @@ reached(
     "hard_attention",
     "Each head reads its best key only, so most replacements change nothing at all.",
     one_layer(_top_one),
+)
+reached(
+    "greedy_ids",
+    "The output is the id with the highest logit, which most replacements leave as it is.",
+    made(lambda: nn.Sequential(Embed(), LinearAttention(True), nn.Linear(WIDTH, VOCABULARY), Apply(_greedy))),
 )
 reached(
     "saturated_softmax",
