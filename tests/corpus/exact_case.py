@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from attnmask import Mask, graph
-from corpus.case import ALWAYS, LENGTH, VOCABULARY, WIDTH, Case, Inputs, tensor_of
+from corpus.case import ALWAYS, LENGTH, LONGEST, VOCABULARY, WIDTH, Case, Inputs, tensor_of
 from corpus.inputs import token_ids
 from corpus.parts import Attention, Decoder, Embed, Weigh, lower, made, softmax
 
 Triples = list[tuple[int, int, int]]
 Sees = Mask | Callable[[Inputs], Mask]
 TOP, NEXT = "layers.0.attention", "layers.1.attention"
+CAUSAL = torch.ones(LONGEST, LONGEST, dtype=torch.bool).tril()
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,13 @@ def window(left: int, right: int = 0, step: int = 1) -> Weigh:
 
 
 def by_table(table: Tensor) -> Weigh:
-    """Return attention whose mask is this (query, key) table."""
-    return lambda scores, keep, training: softmax(scores, table)
+    """Return attention whose mask is cut from this (query, key) table."""
+    return lambda scores, keep, training: softmax(scores, table[: scores.shape[-2], : scores.shape[-1]])
+
+
+def cut(table: Tensor) -> Mask:
+    """Return the mask that by_table makes of this table for inputs of the usual length."""
+    return graph(table[:LENGTH, :LENGTH])
 
 
 def same_group(groups: Tensor) -> Tensor:

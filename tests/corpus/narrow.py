@@ -1,15 +1,17 @@
-"""Attention masks that hide what the rule allows; the reports named are of the same fault in other code."""
+"""Attention masks that hide what the rule allows; links lead to the same fault, or a question about it, elsewhere."""
 
 import torch
 from torch import Tensor
 
 from attnmask import Mask, causal, chunked, documents, everything, graph, per_head, prefix, sliding_window
-from corpus.case import LENGTH, Inputs
+from corpus.case import LENGTH, LONGEST, Inputs
 from corpus.exact_case import (
+    CAUSAL,
     NEXT,
     TOP,
     PositionQueries,
     by_table,
+    cut,
     narrow,
     one_layer,
     same_group,
@@ -24,10 +26,9 @@ from corpus.inputs import (
 )
 from corpus.parts import Attention, lower, made, right, softmax, weighing
 
-CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
 STRICT = CAUSAL.tril(-1)
 STRICT[0, 0] = True
-WITHOUT_THE_LAST = CAUSAL.tril(-2) | torch.eye(LENGTH, dtype=torch.bool)
+WITHOUT_THE_LAST = CAUSAL.tril(-2) | torch.eye(LONGEST, dtype=torch.bool)
 ITSELF = sliding_window(0)
 SHIFTED = (torch.arange(8) + 2) // 4  # windows of four, half a window later
 PARENTS = (0, 0, 0, 1, 2, 3, 3)
@@ -93,15 +94,15 @@ narrow(
     "draft_mask_shifted_along_its_diagonal",
     "A draft head's mask is shifted by one step, so each query misses the key right before its own.",
     one_layer(by_table(WITHOUT_THE_LAST)),
-    sees=graph(WITHOUT_THE_LAST),
+    sees=cut(WITHOUT_THE_LAST),
     where=TOP,
 )
-# https://github.com/pytorch/pytorch/issues/143287, https://github.com/RVC-Boss/GPT-SoVITS/issues/965
+# https://github.com/RVC-Boss/GPT-SoVITS/issues/965
 narrow(
     "diagonal_blocked",
     "The triangle is taken with diagonal -1 and the first row repaired by hand, so each query misses its own key.",
     made(lambda: PositionQueries(Attention(by_table(STRICT)))),
-    sees=graph(STRICT),
+    sees=cut(STRICT),
     one_sequence=False,
     where="attention",
 )
@@ -147,7 +148,7 @@ narrow(
 narrow(
     "global_token_does_not_look_around",
     "All see the first token, which itself sees its window only.",
-    one_layer(by_table(sliding_window(1, 1).dense(LENGTH)[0, 0] | (torch.arange(LENGTH) == 0))),
+    one_layer(by_table((sliding_window(1, 1) | prefix(1)).dense(LONGEST)[0, 0])),
     allowed=sliding_window(1, 1) | prefix(1) | prefix(1).T,
     sees=sliding_window(1, 1) | prefix(1),
     where=TOP,
@@ -193,12 +194,11 @@ narrow(
 narrow(
     "chunk_size_divided_among_devices",
     "Chunked attention with chunks of four runs with chunks of two, since two devices share the size.",
-    weighing(lambda scores, keep, training: softmax(scores, lower(scores) & same_group(torch.arange(LENGTH) // 2))),
+    weighing(by_table(CAUSAL & same_group(torch.arange(LONGEST) // 2))),
     allowed=causal() & chunked(4),
     sees=causal() & chunked(2),
     where=TOP,
 )
-# https://github.com/SwinTransformer/Video-Swin-Transformer/issues/76
 narrow(
     "shift_of_the_windows_turned_off",
     "Every second layer should shift its windows by half a window, and the shift is turned off in all of them.",

@@ -1,4 +1,4 @@
-"""Padding, documents and sources of which too much is hidden; the reports named are of the same fault elsewhere."""
+"""Padding, documents and sources of which too much is hidden; links as in narrow.py."""
 
 import torch
 from torch import Tensor

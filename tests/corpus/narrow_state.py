@@ -1,15 +1,26 @@
-"""Caches, states, convolutions and modes that hide what the rule allows."""
+"""Caches, states, convolutions and modes that hide what the rule allows; links as in narrow.py."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnmask import causal, chunked, everything, graph, prefix, sliding_window
-from corpus.case import EVAL, FAST_PATH, LENGTH, RECORDED, TRAIN, WIDTH
-from corpus.exact_case import TOP, PositionQueries, by_table, chain, narrow, one_layer, same_group, through, window
+from attnmask import causal, chunked, everything, prefix, sliding_window
+from corpus.case import EVAL, FAST_PATH, LENGTH, LONGEST, RECORDED, TRAIN, WIDTH
+from corpus.exact_case import (
+    CAUSAL,
+    TOP,
+    PositionQueries,
+    by_table,
+    chain,
+    cut,
+    narrow,
+    one_layer,
+    same_group,
+    through,
+    window,
+)
 from corpus.inputs import samples
 from corpus.mixing import LinearAttention
-from corpus.narrow import CAUSAL
 from corpus.parts import Apply, Attention, Channels, Decoder, Recurrent, lower, made, right, softmax, weighing
 from corpus.state import Chunked
 
@@ -44,7 +55,7 @@ def _restarted() -> Tensor:
     return torch.arange(LENGTH) <= row[:, None]
 
 
-FIRST_SLOT_LOST = CAUSAL & (torch.arange(LENGTH) > 0) | torch.eye(LENGTH, dtype=torch.bool)
+FIRST_SLOT_LOST = CAUSAL & (torch.arange(LONGEST) > 0) | torch.eye(LONGEST, dtype=torch.bool)
 
 
 def _blocks_if_long(scores: Tensor, keep: Tensor | None, training: bool) -> Tensor:
@@ -65,7 +76,7 @@ narrow(
     "offset_of_a_chunk_one_too_small",
     "The offset of a chunk behind its cache is one too small, so each query misses the last of its keys.",
     made(lambda: PositionQueries(Chunked(lambda cached, total: cached - (cached > 0)))),
-    sees=graph(CAUSAL.tril(-1) | CAUSAL & (torch.arange(LENGTH) < 3)[:, None]),
+    sees=cut(CAUSAL.tril(-1) | CAUSAL & (torch.arange(LONGEST) < 3)[:, None]),
     one_sequence=False,
     where="attention",
 )
@@ -73,7 +84,7 @@ narrow(
     "soft_prompt_with_upper_left_causal",
     "Two learned prompt keys stand in front of the tokens' keys, and is_causal does not count them as earlier.",
     made(lambda: Decoder(_SoftPrompt(), _SoftPrompt())),
-    sees=through(CAUSAL.tril(-2), CAUSAL.tril(-2)),
+    sees=through(*[CAUSAL[:LENGTH, :LENGTH].tril(-2)] * 2),
     where=TOP,
 )
 narrow(
@@ -87,7 +98,7 @@ narrow(
     "first_cache_slot_overwritten",
     "The second token is written into the first slot of a static cache, so nobody after it sees the first token.",
     weighing(by_table(FIRST_SLOT_LOST)),
-    sees=graph(FIRST_SLOT_LOST),
+    sees=cut(FIRST_SLOT_LOST),
     where=TOP,
 )
 narrow(
@@ -97,7 +108,7 @@ narrow(
     sees=sliding_window(4),
     where=TOP,
 )
-# https://github.com/lablup/mlxcel/issues/1749, https://github.com/vllm-project/vllm/pull/23279
+# https://github.com/lablup/mlxcel/issues/1749
 narrow(
     "recurrent_state_reset_at_each_chunk",
     "A long prompt comes in chunks of three, and the recurrent state starts at zero in each.",

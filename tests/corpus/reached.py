@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnmask import Translator, causal, chunked, documents, everything, graph, per_head, prefix, sliding_window
-from corpus.case import HEADS, LENGTH, VOCABULARY, WIDTH
+from corpus.case import HEADS, LENGTH, LONGEST, VOCABULARY, WIDTH
 from corpus.exact_case import (
+    CAUSAL,
     Captioner,
     PositionQueries,
     by_table,
@@ -54,10 +55,8 @@ GLOBAL = sliding_window(1, 1) | prefix(1) | prefix(1).T
 
 def _masked_source(seed: int) -> dict[str, Any]:
     given = translation(seed)
-    return {"source": given["source"], "target": given["target"], "source_masks": kept(given)} | {
-        "target_masks": causal(),
-        "memory_masks": kept(given),
-    }
+    masks = {"source_masks": kept(given), "target_masks": causal(), "memory_masks": kept(given)}
+    return {"source": given["source"], "target": given["target"], **masks}
 
 
 def _translator() -> nn.Module:
@@ -65,9 +64,9 @@ def _translator() -> nn.Module:
 
 
 def _by_head(scores: Tensor, keep: Tensor | None, training: bool) -> Tensor:
-    position = torch.arange(LENGTH)
+    position = torch.arange(scores.shape[-1])
     even = (position[:, None] - position) % 2 == 0
-    return softmax(scores, lower(scores) & torch.stack([even, ~even | torch.eye(LENGTH, dtype=torch.bool)]))
+    return softmax(scores, lower(scores) & torch.stack([even, ~even | torch.eye(len(even), dtype=torch.bool)]))
 
 
 def _strict(scores: Tensor, keep: Tensor | None, training: bool) -> Tensor:
@@ -106,25 +105,25 @@ reached(
 reached(
     "global_token",
     "A window and a first token that sees all and is seen by all.",
-    one_layer(by_table(GLOBAL.dense(LENGTH)[0, 0])),
+    one_layer(by_table(GLOBAL.dense(LONGEST)[0, 0])),
     allowed=GLOBAL,
 )
 reached(
     "words_far_apart_by_way_of_a_global_token",
     "In two layers the global token connects every pair.",
-    weighing(by_table(GLOBAL.dense(LENGTH)[0, 0])),
+    weighing(by_table(GLOBAL.dense(LONGEST)[0, 0])),
     allowed=everything(),
 )
 reached(
     "attention_sink",
     "A window and the first token, which stays visible behind it.",
-    weighing(by_table((sliding_window(1) | causal() & prefix(1)).dense(LENGTH)[0, 0])),
+    weighing(by_table((sliding_window(1) | causal() & prefix(1)).dense(LONGEST)[0, 0])),
     allowed=sliding_window(2) | causal() & prefix(1),
 )
 reached(
     "chunked_attention",
     "Chunks of four with a causal mask in each.",
-    weighing(lambda scores, keep, training: softmax(scores, lower(scores) & same_group(torch.arange(LENGTH) // 4))),
+    weighing(by_table(CAUSAL & same_group(torch.arange(LONGEST) // 4))),
     allowed=causal() & chunked(4),
 )
 reached(

@@ -140,7 +140,7 @@ def _codes(x: Tensor) -> Tensor:
 
 
 def _greedy(logits: Tensor) -> Tensor:
-    return logits.argmax(-1)
+    return F.one_hot(logits.argmax(-1), VOCABULARY).to(logits)
 
 
 def _scaled(factor: float) -> Callable[[Tensor], Tensor]:
@@ -164,7 +164,7 @@ reached(
 )
 reached(
     "greedy_ids",
-    "The output is the id with the highest logit, which most replacements leave as it is.",
+    "The output says which id has the highest logit, which most replacements leave as it is.",
     made(lambda: nn.Sequential(Embed(), LinearAttention(True), nn.Linear(WIDTH, VOCABULARY), Apply(_greedy))),
 )
 reached(
