@@ -30,7 +30,7 @@ class Called(NamedTuple):
 def narrow_modules(runner: Runner, hidden: Tensor) -> list[str]:
     """Name the modules that mix the fewest of these pairs (batch, output, input), in the order in which they run.
 
-    Each module that mixes tokens is asked by itself: which of its outputs have a gradient
+    Each module that mixes tokens, or is called attention, is asked by itself: which of its outputs have a gradient
     in which of its tokens. Named are those that let through fewer of the pairs than others
     of their class do, or, where all are alike, all of them.
     """
@@ -38,7 +38,8 @@ def narrow_modules(runner: Runner, hidden: Tensor) -> list[str]:
     for called in _calls(runner):
         with suppress(Exception):  # whatever a module raises that is called alone
             table = _mixes(runner, called)
-            if bool((table & ~torch.eye(table.shape[1], dtype=torch.bool)).any()):
+            mixes = bool((table & ~torch.eye(table.shape[1], dtype=torch.bool)).any())
+            if mixes or "attention" in type(called.module).__name__.lower():
                 found[called.name] = type(called.module), int((table & hidden).sum())
     inner = {name: each for name, each in found.items() if not any(other.startswith(f"{name}.") for other in found)}
     through = {kind: {count for one, count in inner.values() if one is kind} for kind, _ in inner.values()}

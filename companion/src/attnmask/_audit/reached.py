@@ -11,13 +11,11 @@ from attnmask._audit.records import Hidden, Inputs, Reached
 from attnmask._audit.runner import Runner
 from attnmask._measure.compare import SURE, max_abs, max_abs_diff
 from attnmask._measure.float64 import InFloat64
-from attnmask._measure.values import Kind, other_values
+from attnmask._measure.lookups import LookupTracer
+from attnmask._measure.values import Kind, other_values, seeded
 
 _PLACES = 4  # inputs that are changed again and again, until all that they have to reach has moved
-_AT_A_TIME, _TIMES = (
-    16,
-    6,
-)  # changes of each of them, and after how many times in a row without news it counts as hidden
+_AT_A_TIME, _TIMES = 16, 6  # changes of each, and after how many times without news it counts as hidden
 _SCALES = (1.0, 0.1, 0.01)  # of new floats around a change: small ones let a softmax that was decided weigh again
 _FLOATS = (Kind.SMALL, Kind.SMALL, Kind.LARGE, Kind.HUGE, Kind.ZERO, Kind.OPPOSITE, Kind.MOVED)
 _IDS = (Kind.SMALL, Kind.SMALL, Kind.SMALL, Kind.SMALL, Kind.HUGE, Kind.THERE)
@@ -41,6 +39,7 @@ def hidden(runner: Runner) -> Iterator[Reached | Hidden]:
             search.once(calm)
             search.by_gradients(calm)
             search.again_and_again(calm)
+            search.by_vectors(calm)
         with _without_chance(runner) as calm:
             search.again_and_again(calm)
     for name, pairs in search.left.items():
@@ -96,6 +95,18 @@ class _Search:
                 samples = range(len(rows))
                 for name, size in sizes.items():
                     self.left[name] &= ~(size[samples, :, samples] > 0)
+
+    def by_vectors(self, runner: Runner) -> None:
+        """Change what ids are looked up as: a model that chooses may choose an input for none of its ids."""
+        for name, pairs in self.left.items():
+            floats = runner.call.arguments[name].is_floating_point()
+            for place in () if floats else _places(pairs):
+                for turn in range(_AT_A_TIME * _TIMES):
+                    with suppress(Exception):  # whatever a model raises
+                        before, after = (_with_vectors(runner, name, place, turn, change) for change in (False, True))
+                        pairs[:, :, place] &= ~_apart(before, after, SURE)
+                    if not bool(pairs[:, :, place].any()):
+                        break
 
     def _change(self, runner: Runner, name: str, attempts: list[Attempt]) -> None:
         copies = runner.copies(len(attempts)) if attempts else 1
@@ -159,6 +170,22 @@ def _changed(runner: Runner, name: str, around: Inputs, attempt: Attempt) -> Inp
     drawn = other_values(name, front, kind, vocabulary, turn * front.shape[1] + place, case.without)
     front[:, place] = drawn[:, place]
     return {name: values}
+
+
+def _with_vectors(runner: Runner, name: str, place: int, turn: int, change: bool) -> list[Tensor]:
+    """Run with vectors drawn anew, larger or smaller, for all tokens; in one place of every sample perhaps others."""
+    given = {name: runner.call.arguments[name].clone()}
+
+    def other(one: str, vectors: Tensor) -> Tensor:
+        chance = seeded(turn)
+        drawn = torch.randn(vectors.shape, generator=chance).to(vectors) * vectors.std() * 10.0 ** (turn % 4 - 2)
+        if one == name and change:
+            front = runner.call.as_batch_position(name, drawn.view(*given[name].shape, -1))
+            front[:, place] = 3 * front.std() * torch.randn(front[:, place].shape, generator=chance).to(front)
+        return drawn
+
+    with LookupTracer(given, other), runner.snapshot.run(), torch.no_grad():
+        return runner.call.outputs(given)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Where do token ids become vectors?"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +42,7 @@ class LookupTracer(TorchFunctionMode):
     ``embedded`` holds these vectors, ``sizes`` the vocabularies they came from, ``untraced``
     the names of ids that reached floats on a way on which their places cannot be followed,
     ``branched_on`` those that a bool was made from, as ``ids != 0`` makes a mask.
+    ``change`` may give the model other vectors than those looked up.
 
     >>> ids, table = torch.tensor([[2, 0]]), torch.eye(3)
     >>> with LookupTracer({"ids": ids}) as lookups:
@@ -50,8 +51,9 @@ class LookupTracer(TorchFunctionMode):
     ({'ids': 3}, [('ids', torch.Size([1, 2, 3]))])
     """
 
-    def __init__(self, given: dict[str, Tensor]) -> None:
+    def __init__(self, given: dict[str, Tensor], change: Callable[[str, Tensor], Tensor] | None = None) -> None:
         super().__init__()
+        self.change = change
         # By identity: the ids and what is computed from them, with their version (-1: no longer in place) and names.
         ids = [(name, each) for name, each in given.items() if not each.is_floating_point()]
         self.ids = {id(each): (each, each._version, {name}) for name, each in ids}
@@ -99,7 +101,8 @@ class LookupTracer(TorchFunctionMode):
         if looks_up:
             vectors = result if result.requires_grad or not torch.is_grad_enabled() else result.requires_grad_()
             self.embedded.append((min(names), vectors))
-            return vectors.clone()  # the model may write into it
+            # Others than these, or a copy, since the model may write into it.
+            return vectors.clone() if self.change is None else self.change(min(names), vectors)
         if kind in ("tolist", "numpy"):
             self.untraced |= names
         if not kind.startswith("new_") and not kind.endswith("_like"):
