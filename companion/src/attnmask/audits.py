@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from attnmask._audit.engine import answer
+from attnmask._audit.layers import questions_of_layers
 from attnmask._audit.question import Allowed, Question
 from attnmask._audit.report import Audit as Audit
 from attnmask._audit.report import Leak as Leak
@@ -80,6 +82,7 @@ def audit(
     memory: int = 2**31,
     until_leak: bool = False,
     exact: bool = False,
+    layers: Mapping[str, Allowed | Mapping[str, Allowed]] | None = None,
     without_ids: Iterable[int] | int = (),
 ) -> Audit:
     """Try to find an output of a model that depends on an input which its mask forbids.
@@ -124,6 +127,10 @@ def audit(
         inputs, many where few show nothing, among other tokens too, and in float64; on
         gradients where those show more; in each mode and at each length. In training
         nothing is dropped meanwhile. What no change could show is said.
+    layers
+        Masks of single modules, by name or pattern, as ``{"layers.*.attention": causal()}``:
+        each is also asked by itself, with what it was called with in eval or else as it is. What one
+        layer hides or shows may not show in the end, where another layer makes up for it.
     without_ids
         Token ids that are never put in the place of others, such as those of images.
 
@@ -162,4 +169,10 @@ def audit(
         without_ids=without_ids,
         exact=exact,
     )
-    return report(*answer(question), exact)
+    found = report(*answer(question), exact)
+    if layers is None or (until_leak and not found.ok):
+        return found
+    return replace(
+        found,
+        layers={name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()},
+    )

@@ -44,7 +44,7 @@ def hidden(runner: Runner) -> Iterator[Reached | Hidden]:
             search.again_and_again(calm)
     for name, pairs in search.left.items():
         ran = search.ran[name][:, None]
-        yield Reached(name, search.wanted(name) & ~pairs)
+        yield Reached(name, runner.case.required_pairs(name) & ~pairs)
         if bool(pairs.any()):
             yield Hidden(name, runner.mode, pairs & ran, pairs & ~ran)
 
@@ -54,13 +54,9 @@ class _Search:
 
     def __init__(self, runner: Runner) -> None:
         self.case, self.plain = runner.case, runner.plain
-        self.left = {name: self.wanted(name) for name in self.case.required}
+        self.left = {name: self.case.required_pairs(name) for name in self.case.required}
         self.ran = {name: torch.zeros(pairs.shape[::2], dtype=torch.bool) for name, pairs in self.left.items()}
         self.surely = True  # whether only that counts which is no rounding
-
-    def wanted(self, name: str) -> Tensor:
-        """Return what has to be reached of one input."""
-        return self.case.required[name] & self.case.judged[..., None]
 
     @property
     def unfinished(self) -> bool:

@@ -82,6 +82,10 @@ class Case:
         tables = self.allowed_for(self.call.replaced({name: each.to(floats[name]) for name, each in given.items()}))
         return torch.stack([(table == self.allowed[name]).all(-1) for name, table in tables.items()]).all(0)
 
+    def required_pairs(self, name: str) -> Tensor:
+        """Return the pairs that have to be reached where all that is allowed has to be, (batch, output, input)."""
+        return self.required[name] & self.judged[..., None]
+
     def forbidden(self, name: str) -> Tensor:
         """Return the pairs that may not be, (batch, output, batch, input): other samples always."""
         same = torch.eye(len(self.judged), dtype=torch.bool)[:, None, :, None]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -112,6 +112,8 @@ class Audit:
         Which outputs were judged, at the length given; Bool[Tensor, "batch output"].
     tried, not_tried
         Sentences on what the answer rests on, and on what it does not.
+    layers
+        By name: what was found on modules that were asked by themselves; ``ok`` needs all of them.
     unused
         Mask arguments whose change moved no output; they leave ``ok`` True.
     unchanged
@@ -140,11 +142,13 @@ class Audit:
     unused: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     ended: bool = False
+    layers: Mapping[str, "Audit"] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether the model obeys its mask, as far as was tried."""
-        return not (self.leaks or self.nan or self.unchanged or (self.exact and self.missing))
+        fails = self.leaks or self.nan or self.unchanged or (self.exact and self.missing)
+        return not fails and all(each.ok for each in self.layers.values())
 
     @property
     def verdict(self) -> str:
@@ -155,16 +159,21 @@ class Audit:
             return "The model hides more than its mask does, as far as was tried."
         if self.unchanged:
             return f"Nothing can be said: no change of {', '.join(self.unchanged)} ran to its end."
+        if not self.ok:
+            return "The model as a whole obeys its mask, as far as was tried, and a layer by itself does not."
         return f"The model obeys its mask{' exactly' * self.exact}, as far as was tried."
 
     def __str__(self) -> str:
         length = next(iter(self.allowed.values())).shape[2]
         lines = [self.verdict]
+        for name, layer in self.layers.items():
+            lines += [f"In {name}:", *(f"  {line}" for line in str(layer).splitlines())] * (not layer.ok)
         for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
             lines += _listed(title, found, length)
         lines += _missed(self.missing, self.hint, length) if self.exact or not self.ended else ()
         lines += [f"Changing {name} moved no output: the model does not use it here." for name in self.unused]
-        for title, parts in (("Tried", self.tried), ("Not tried", self.not_tried)):
+        tried = (*self.tried, *[f"{len(self.layers)} layers by themselves"] * bool(self.layers))
+        for title, parts in (("Tried", tried), ("Not tried", self.not_tried)):
             lines += [f"{title}: {'; '.join(parts)}."] * bool(parts)
         return "\n".join(lines)
 
@@ -343,7 +352,7 @@ def _hint(every: Sequence[Findings]) -> str:
     findings = max((each for each in every if each.failed), key=lambda each: each.case.length)
     name, pairs = next((name, each.pairs) for (name, _), each in findings.hidden.items() if bool(each.pairs.any()))
     case = findings.case
-    required = case.required[name] & case.judged[..., None]
+    required = case.required_pairs(name)
     missed, rule = what_is_missed(pairs, required), fitting_rule(required & ~pairs, required)
     named = ", ".join(findings.narrow[:_SHOWN]) + ", …" * (len(findings.narrow) > _SHOWN)
     parts = (missed and f"each output misses {missed}", rule and f"{rule} would fit", named and f"hidden in {named}")
@@ -351,10 +360,15 @@ def _hint(every: Sequence[Findings]) -> str:
 
 
 def _unchanged(first: Findings) -> tuple[str, ...]:
-    """Return the inputs of which no change ran to its end in any mode."""
-    if first.failed or any(each.probe is Probe.VALUES for each in first.tried):
+    """Return the inputs of which no change ran to its end in any mode, or none that shows what they reach."""
+    if first.failed:
         return ()
-    return tuple(dict.fromkeys(each.detail for each in first.not_tried if each.what is Untried.CHANGES))
+    untried = [
+        name for (name, _), each in first.hidden.items() if torch.equal(each.untried, first.case.required_pairs(name))
+    ]
+    if not any(each.probe is Probe.VALUES for each in first.tried):
+        untried += [each.detail for each in first.not_tried if each.what is Untried.CHANGES]
+    return tuple(dict.fromkeys(untried))
 
 
 def _own_sample(pairs: PairSizes) -> Tensor:

@@ -84,7 +84,7 @@ class Runner:
                 rows = slice(number * batch, (number + 1) * batch)
                 many.as_batch_position(name)[rows] = self.call.as_batch_position(name, values)
         with self.snapshot.run(), torch.set_grad_enabled(self.mode.grad):
-            outputs = many.outputs(many.arguments)
+            outputs = many.outputs({name: each for name, each in many.arguments.items() if isinstance(each, Tensor)})
         return [output.detach().reshape(len(each), batch, *output.shape[1:]) for output in outputs]
 
     def bear_witness(self, each: Sequence[Inputs], outputs: list[Tensor]) -> None:
