@@ -192,7 +192,7 @@ class _Replaced:
 
 def _replacements(token: Tensor, seed: int) -> list[Tensor]:
     if not floats(token):
-        return [torch.tensor(other) for other in range(VOCABULARY) if other != int(token)]
+        return [torch.tensor(other) for other in reversed(range(VOCABULARY)) if other != int(token)]
     generator = torch.Generator().manual_seed(seed)
     return [size * torch.randn(token.shape, generator=generator).to(token) for size in SIZES for _ in range(5)]
 
