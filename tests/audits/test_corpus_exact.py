@@ -54,7 +54,7 @@ def test_hidden_pairs_are_allowed_and_no_replacement_shows_them(case: ExactCase)
             dtype = case.dtype if seed % 2 else None
             replaced = _Replaced(case, before, seed, mode, grad_enabled, dtype)
             columns = _columns(hidden)
-            for sample, key in chance.sample(columns, min(1 if seed == 0 else 3, len(columns))):
+            for sample, key in chance.sample(columns, min(1 if seed == 0 else 2, len(columns))):
                 rows = [query for b, query, k in hidden if (b, k) == (sample, key)]
                 for changed in replaced.by_every(sample, key, chance.randrange(1000)):
                     assert not replaced.moved(changed, exactly=True)[sample, rows].any(), (sample, rows, key)
@@ -106,12 +106,12 @@ def test_what_hides_is_a_part_of_the_model(case: ExactCase) -> None:
 
 @_cases(REACHED)
 def test_every_allowed_pair_is_reached_and_no_other(case: ExactCase) -> None:
+    """In all modes for one seed, and in one mode or the other for the rest."""
+    modes = sorted(case.leaks_in)
     for seed in SEEDS:
-        for mode, grad_enabled in sorted(case.leaks_in):
-            if seed == 0 or not grad_enabled:
-                _assert_reached(
-                    case, case.inputs, case.wanted(case.inputs(seed)), seed, mode, grad_enabled, nothing_else=True
-                )
+        for mode, grad_enabled in modes if seed == 0 else modes[seed % len(modes) :][:1]:
+            wanted = case.wanted(case.inputs(seed))
+            _assert_reached(case, case.inputs, wanted, seed, mode, grad_enabled, nothing_else=True)
 
 
 def _assert_reached(
@@ -160,12 +160,13 @@ class _Replaced:
         dtype: torch.dtype | None,
         draws: int = 0,
     ) -> None:
-        self.case, self.model = case, case.make(seed)
+        model = case.make(seed)
+        if isinstance(model, nn.Module):  # set once, not before each of thousands of runs
+            model.train(mode == "train").to(dtype)
+        self.case, self.call = case, lambda *positional, **named: model(*positional, **named)
         self.before = mapped(before, lambda tensor: tensor.to(dtype or tensor.dtype) if floats(tensor) else tensor)
-        if isinstance(self.model, nn.Module):
-            self.model.to(dtype)
         self.how = mode, grad_enabled, None, draws
-        self.plain = run(self.model, self.before, *self.how)
+        self.plain = run(self.call, self.before, *self.how)
 
     def by_every(self, sample: int, key: int, seed: int) -> Iterator[list[Tensor]]:
         """Give the outputs for each replacement of one token; a model may refuse an id."""
@@ -174,7 +175,7 @@ class _Replaced:
             after = mapped(self.before, Tensor.clone)
             tensor_of(after, self.case.of)[sample, key] = token
             try:
-                yield run(self.model, after, *self.how)
+                yield run(self.call, after, *self.how)
             except ValueError:
                 continue
 
@@ -191,7 +192,7 @@ class _Replaced:
 
 def _replacements(token: Tensor, seed: int) -> list[Tensor]:
     if not floats(token):
-        return [torch.tensor(other) for other in range(VOCABULARY) if other != int(token)]
+        return [torch.tensor(other) for other in reversed(range(VOCABULARY)) if other != int(token)]
     generator = torch.Generator().manual_seed(seed)
     return [size * torch.randn(token.shape, generator=generator).to(token) for size in SIZES for _ in range(5)]
 

@@ -18,12 +18,7 @@ from corpus.exact_case import (
     through,
     window,
 )
-from corpus.inputs import (
-    causal_prefix,
-    samples,
-    token_ids,
-    with_prefix,
-)
+from corpus.inputs import causal_prefix, samples, token_ids, with_prefix
 from corpus.parts import Attention, lower, made, right, softmax, weighing
 
 STRICT = CAUSAL.tril(-1)

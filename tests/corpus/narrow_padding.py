@@ -4,19 +4,8 @@ import torch
 from torch import Tensor
 
 from attnmask import causal, documents, padding, prefix, sliding_window
-from corpus.exact_case import (
-    TOP,
-    Captioner,
-    narrow,
-)
-from corpus.inputs import (
-    causal_documents,
-    causal_kept,
-    kept,
-    left_padded,
-    packed,
-    token_ids,
-)
+from corpus.exact_case import TOP, Captioner, narrow
+from corpus.inputs import causal_documents, causal_kept, kept, left_padded, packed, token_ids
 from corpus.padding import by_document
 from corpus.parts import both_ways, by_key, made, right, softmax, weighing
 from corpus.registry import PADDED
@@ -60,7 +49,7 @@ def _moved(ids: Tensor) -> Tensor:
 # https://github.com/sgl-project/sglang/pull/20102
 narrow(
     "padded_embedding_model_stays_causal",
-    "The same with padding, which is masked as it should be.",
+    "An embedding model should read in both directions, and stays causal behind a right padding mask.",
     weighing(right),
     sees=causal_kept,
     fits="causal() & padding(keep[2, 7])",

@@ -24,6 +24,8 @@ from corpus.mixing import LinearAttention
 from corpus.parts import Apply, Attention, Channels, Decoder, Recurrent, lower, made, right, softmax, weighing
 from corpus.state import Chunked
 
+FIRST_SLOT_LOST = CAUSAL & (torch.arange(LONGEST) > 0) | torch.eye(LONGEST, dtype=torch.bool)
+
 
 class _InChunks(nn.Module):
     """A layer that is run on chunks of three tokens, each time from its start."""
@@ -53,9 +55,6 @@ class _SoftPrompt(Attention):
 def _restarted() -> Tensor:
     row = torch.arange(LENGTH) % 3
     return torch.arange(LENGTH) <= row[:, None]
-
-
-FIRST_SLOT_LOST = CAUSAL & (torch.arange(LONGEST) > 0) | torch.eye(LONGEST, dtype=torch.bool)
 
 
 def _blocks_if_long(scores: Tensor, keep: Tensor | None, training: bool) -> Tensor:

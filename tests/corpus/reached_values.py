@@ -11,7 +11,7 @@ from corpus.case import VOCABULARY, WIDTH
 from corpus.exact_case import chain, one_layer, reached
 from corpus.inputs import states
 from corpus.mixing import LinearAttention
-from corpus.parts import Apply, Attention, Block, Decoder, Embed, Weigh, lower, made, right, softmax
+from corpus.parts import Apply, Attention, Block, Decoder, Embed, lower, made, right, softmax
 
 LOW = {"dtype": None}
 
@@ -23,9 +23,8 @@ class _Changed(Attention):
         self,
         before: Callable[[Tensor], Tensor] = lambda x: x,
         after: Callable[[Tensor], Tensor] = lambda x: x,
-        weigh: Weigh = right,
     ) -> None:
-        super().__init__(weigh)
+        super().__init__()
         self.before, self.after = before, after
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
@@ -174,7 +173,7 @@ reached(
 )
 reached(
     "alibi_with_steep_slopes",
-    "The penalty of the farthest keys leaves them a hundred thousandth of the weight.",
+    "The penalty of the farthest keys leaves them as little as a hundred thousandth of the weight.",
     one_layer(_steep),
 )
 reached(
@@ -206,8 +205,18 @@ reached(
     "Each token's value is made by the one expert that its router picks.",
     made(lambda: Decoder(_ExpertValues())),
 )
-reached("bfloat16_in_one_layer", "Two digits are kept.", made(lambda: Decoder(Attention()).bfloat16()), **LOW)
-reached("float16_in_one_layer", "Three digits are kept.", made(lambda: Decoder(Attention()).half()), **LOW)
+reached(
+    "bfloat16_in_one_layer",
+    "A single layer in bfloat16, which keeps two digits.",
+    made(lambda: Decoder(Attention()).bfloat16()),
+    **LOW,
+)
+reached(
+    "float16_in_one_layer",
+    "A single layer in float16, which keeps three digits.",
+    made(lambda: Decoder(Attention()).half()),
+    **LOW,
+)
 reached(
     "states_rounded_to_halves",
     "What attention reads is rounded to multiples of one half, which has no gradient.",
