@@ -38,7 +38,8 @@ class PaddedCase:
     mode
         "eval" or "train".
     rounding
-        Right cases: the largest relative difference that rounding makes; 0 = bitwise equal.
+        Right cases: the largest relative difference that rounding makes, by default that of sums in
+        another order; 0 = bitwise equal.
     margin
         Wrong cases: the relative difference which the fault exceeds.
     where
@@ -65,7 +66,7 @@ class PaddedCase:
     alone: Callable[[Inputs, int], Inputs]
     more: Callable[[Inputs, int], Inputs]
     mode: str = "eval"
-    rounding: float = 1e-9
+    rounding: float = 1e-12
     margin: float = 1e-6
     where: str = ""
     cause: str = ""

@@ -149,7 +149,7 @@ def pair(source: Callable[..., Any], target: Callable[..., Any]) -> Callable[[in
     """Return a source and a target, each padded on its side."""
 
     def inputs(seed: int) -> dict[str, Tensor]:
-        one, other = source(seed), target(seed + 100, lengths=(6, 3))
+        one, other = source(seed, length=LENGTH + 1), target(seed + 100, lengths=(6, 3))
         return {
             "source": one["ids"],
             "target": other["ids"],

@@ -22,6 +22,12 @@ def counted(ids: Tensor, keep: Tensor) -> Tensor:
     return (keep.long().cumsum(1) - 1).clamp(min=0)
 
 
+def waves(ids: Tensor, unit: float = 1.0) -> Tensor:
+    """Return sines and cosines of the column, as the first Transformer has them."""
+    angle = torch.arange(ids.shape[1])[:, None] * unit / 100 ** (torch.arange(0, WIDTH, 2) / WIDTH)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
 class Placed(nn.Module):
     """Token embeddings plus learned positions, at places made from ids and keep; with no place, words alone."""
 
@@ -58,15 +64,17 @@ class Keeping(nn.Module):
 
 
 class Padded(Decoder):
-    """Two layers whose embedding, attention and mixer are all told which tokens to keep."""
+    """Layers, by default two, whose embedding, attention and mixer are all told which tokens to keep."""
 
     def __init__(self, *attentions: nn.Module, embed: nn.Module | None = None, mixer: nn.Module | None = None) -> None:
         super().__init__(*attentions, embed=embed or Placed(), mixer=mixer or Keeping(lambda x, keep: x))
 
     def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
-        first, last = self.layers
-        x = self.mixer(first(self.embed(ids, keep), keep), keep)
-        return self.head(self.norm(last(x, keep)))
+        *first, last = self.layers
+        x = self.embed(ids, keep)
+        for layer in first:
+            x = layer(x, keep)
+        return self.head(self.norm(last(self.mixer(x, keep), keep)))
 
 
 def attending(*weighs: Weigh, place: Place | None = counted) -> Callable[[int], nn.Module]:
@@ -137,11 +145,11 @@ class RelativeBias(Attention):
     def __init__(self, query_place: Place, key_place: Place | None = None, weigh: Weigh = right) -> None:
         super().__init__(weigh)
         self.query_place, self.key_place = query_place, key_place or query_place
-        self.bias = nn.Embedding(2 * LONGEST, HEADS)
+        self.bias = nn.Parameter(torch.randn(2 * LONGEST, HEADS))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor) -> Tensor:
         distance = self.query_place(keep, keep)[..., :, None] - self.key_place(keep, keep)[..., None, :]
-        scores = query @ key.mT + self.bias(distance + LONGEST).movedim(-1, -3)
+        scores = query @ key.mT + self.bias[distance + LONGEST].movedim(-1, -3)
         return self.weigh(scores, keep, self.training) @ value
 
 

@@ -23,22 +23,12 @@ from corpus.padded_parts import (
     seeing,
     special,
     turned,
+    waves,
 )
 from corpus.parts import Attention, both_ways, by_key, lower, made, softmax
 from corpus.registry import FIRST
 
 POSITIONS = {"cause": "positions"}
-LEARNED = {"where": "embed.positions", **POSITIONS}
-
-
-def _from_the_end(ids: Tensor, keep: Tensor) -> Tensor:
-    return columns(ids, keep).flip(0)
-
-
-def _waves(ids: Tensor, unit: float = 1.0) -> Tensor:
-    """Return sines and cosines of the column, as the first Transformer has them."""
-    angle = torch.arange(ids.shape[1])[:, None] * unit / 100 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-    return torch.cat([angle.sin(), angle.cos()], -1)
 
 
 class _DynamicRotary(Attention):
@@ -120,7 +110,7 @@ def _paired(x: Tensor, keep: Tensor) -> Tensor:
 variant(
     "positions_as_a_share_of_the_padded_length",
     "The sinusoids go once through their period over the padded length.",
-    embedding(lambda tokens, ids, keep: _waves(ids, 6.28 / ids.shape[1]), place=None),
+    embedding(lambda tokens, ids, keep: waves(ids, 6.28 / ids.shape[1]), place=None),
     **RIGHT,
     where="embed",
     **POSITIONS,

@@ -168,7 +168,7 @@ variant(
     "nn.MultiheadAttention gets a mask in floating point, and adds it.",
     made(lambda: Padded(Native(_told), Native(_told))),
     **RIGHT,
-    where="layers.0.attention",
+    where="layers.0.attention.inner",
 )
 variant(
     "mask_after_softmax",

@@ -250,14 +250,14 @@ variant(
     "NVIDIA/Megatron-LM#5542",
     "marin-community/marin#8953",
     **LEFT | {"inputs": sized(left, 2, 7)},
-    **MIXER,
+    where="mixer.layer",
 )
 variant(
     "expert_places_by_the_padded_length",
     "An expert has half as many places as there are columns.",
     decoding(lambda layer, x, keep: layer(x), lambda: Experts(_shared_capacity)),
     **RIGHT | {"inputs": sized(right_side, 2, 3, 4)},
-    **MIXER,
+    where="mixer.layer",
 )
 variant(
     "dynamic_quantisation_over_padding",

@@ -1,9 +1,7 @@
 """Faults in the counting of positions: nothing leaks from the padding, its amount does."""
 
-import torch
 from torch import Tensor
 
-from corpus.case import WIDTH
 from corpus.padded_case import variant
 from corpus.padded_inputs import INSIDE, LEFT, RIGHT
 from corpus.padded_parts import (
@@ -15,6 +13,7 @@ from corpus.padded_parts import (
     placing,
     special,
     turned,
+    waves,
 )
 from corpus.parts import Attention, both_ways, right
 from corpus.registry import FIRST
@@ -43,12 +42,6 @@ def _from_the_end(ids: Tensor, keep: Tensor) -> Tensor:
     return columns(ids, keep).flip(0)
 
 
-def _waves(ids: Tensor, unit: float = 1.0) -> Tensor:
-    """Return sines and cosines of the column, as the first Transformer has them."""
-    angle = torch.arange(ids.shape[1])[:, None] * unit / 100 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-    return torch.cat([angle.sin(), angle.cos()], -1)
-
-
 class _RotaryValues(Attention):
     """Values are turned as well, so that more than the distance counts."""
 
@@ -72,7 +65,7 @@ variant(
 variant(
     "sinusoids_from_the_first_column",
     "Prompts are padded on the left, and sines and cosines are counted from the first column.",
-    embedding(lambda tokens, ids, keep: _waves(ids), right, place=None),
+    embedding(lambda tokens, ids, keep: waves(ids), right, place=None),
     **LEFT,
     where="embed",
     **POSITIONS,
