@@ -1,26 +1,26 @@
-"""The same said in other words: other arguments, other outputs, other numbers, and PyTorch's own layers."""
+"""The same said in other words: masks, lengths, token types and more as arguments."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corpus.case import HEADS, WIDTH
 from corpus.padded_case import invariant
 from corpus.padded_inputs import (
-    FRAMES,
     LEFT,
-    RIGHT,
     laid_out,
+    left,
     nonzero,
     right,
+    sized,
     with_other,
     without_keep,
 )
-from corpus.padded_parts import Padded, Placed, attending, columns, counted
-from corpus.parts import Attention, Native, both_ways, by_key, lower, made, softmax
+from corpus.padded_parts import Changed, Padded, Placed, attending, columns, counted
+from corpus.parts import Attention, both_ways, by_key, lower, made, softmax
 from corpus.parts import right as causal_kept
 
 
@@ -61,69 +61,36 @@ class _Prefix(Padded):
         return self.head(self.norm(x))
 
 
-class _Wrapped(nn.Module):
-    """A decoder whose output is handed on in another shape."""
+class _Conditioned(Padded):
+    """A decoder that is told who speaks, how to scale, and something that is no tensor."""
 
-    def __init__(self, shape: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.decoder, self.shape = Padded(), shape
-
-    def forward(self, ids: Tensor, keep: Tensor) -> Any:
-        return self.shape(self.decoder(ids, keep))
-
-
-@dataclass
-class _Output:
-    loss: Tensor | None
-    logits: Tensor
-
-
-class _Picky(Padded):
-    """A decoder that works in float32 and says so, and has nothing to say to an empty input."""
-
-    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
-        if self.head.weight.dtype != torch.float32:
-            raise TypeError(f"Expected float32 weights, got {self.head.weight.dtype}.")
-        if not ids.numel():
-            raise ValueError("Expected at least one token.")
+    def forward(self, ids: Tensor, keep: Tensor, speaker: Tensor, scale: Tensor, causal: bool) -> Tensor:
+        if not causal:
+            raise ValueError("Expected causal=True.")
+        self.embed.change = lambda tokens, ids, keep: speaker[:, None] * scale
         return super().forward(ids, keep)
 
 
-class _Layers(nn.Module):
-    """nn.TransformerEncoder with its padding mask; without gradients its fast path gives 0 at padding."""
+class _NullKey(Attention):
+    """One learned key more, which all queries see."""
 
     def __init__(self) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True)
-        self.embed, self.encoder = Placed(columns), nn.TransformerEncoder(layer, 2)
+        self.null = nn.Parameter(torch.randn(2, 1, HEADS, 1, WIDTH // HEADS))
 
-    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
-        return self.encoder(self.embed(ids, keep), src_key_padding_mask=~keep)
-
-
-class _Noted(Padded):
-    """A decoder that notes in a buffer what it was given last, and overwrites it in each call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("last", torch.zeros(1))
-
-    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
-        self.last = self.embed(ids, keep)
-        return super().forward(ids, keep) + 0 * self.last.sum()
-
-
-class _Dropped(Padded):
-    """A decoder with dropout, which does nothing in eval."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for layer in self.layers:
-            layer.dropout.p = 0.5
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor) -> Tensor:
+        null_key, null_value = self.null.expand(-1, len(query), -1, -1, -1)
+        scores = query @ torch.cat([null_key, key], 2).mT
+        seen = F.pad(lower(scores[..., 1:]) & by_key(keep), (1, 0), value=True)
+        return softmax(scores, seen) @ torch.cat([null_value, value], 2)
 
 
 def _lengths(given: dict[str, Tensor]) -> Tensor:
     return given["keep"].sum(1)
+
+
+def _speakers(given: dict[str, Tensor]) -> Tensor:
+    return torch.linspace(-1, 1, 2 * WIDTH).reshape(2, WIDTH)
 
 
 def _ignored(given: dict[str, Tensor]) -> Tensor:
@@ -156,17 +123,8 @@ def _by_bias(scores: Tensor, bias: Tensor, training: bool) -> Tensor:
     return (scores + bias).softmax(-1)
 
 
-def _no_key(scores: Tensor, keep: Tensor, training: bool) -> Tensor:
-    return softmax(scores, lower(scores) & by_key(keep), -torch.inf)
-
-
-def _softmax_pooled(states: Tensor, keep: Tensor) -> Tensor:
-    weights = states.sum(-1, keepdim=True).masked_fill(~keep[..., None], -torch.inf).softmax(1)
-    return states + (weights * states).sum(1, keepdim=True)
-
-
-def _doubled(states: Tensor, keep: Tensor) -> Tensor:
-    return 2 * states * keep[..., None]
+def _ten_thousand_less(scores: Tensor, keep: Tensor, training: bool) -> Tensor:
+    return (scores - 10_000.0 * ~(lower(scores) & by_key(keep))).softmax(-1)
 
 
 def _end_as_padding(seed: int) -> dict[str, Tensor]:
@@ -223,101 +181,35 @@ invariant(
     **laid_out(with_other(right, prefix=_prefix)),
 )
 invariant(
+    "arguments_without_tokens",
+    "A vector for each sample, one number for all and a Boolean are given too.",
+    made(lambda: _Conditioned(embed=Changed(lambda tokens, ids, keep: tokens))),
+    **laid_out(
+        with_other(left, speaker=_speakers, scale=lambda given: torch.tensor(2.0), causal=lambda given: True),
+        at=0,
+    ),
+)
+invariant(
+    "one_sample_given",
+    "A batch of one padded sample.",
+    attending(causal_kept),
+    **LEFT | {"inputs": sized(left, 4)},
+)
+invariant(
+    "minus_ten_thousand_for_masked",
+    "Masked scores are lowered by 10000, whose exponential is 0.",
+    attending(_ten_thousand_less),
+    **LEFT,
+)
+invariant(
+    "learned_key_for_all",
+    "A learned key stands before all others, and is never masked.",
+    made(lambda: Padded(_NullKey(), _NullKey())),
+    **LEFT,
+)
+invariant(
     "end_token_as_padding",
     "The id of the padding is one that stands among the tokens too, and the mask tells which is which.",
     attending(causal_kept),
     **laid_out(_end_as_padding, fill=9),
-)
-invariant(
-    "plain_function_with_pooling",
-    "No module: a weighted mean over the real tokens.",
-    lambda seed: _softmax_pooled,
-    **FRAMES,
-)
-invariant(
-    "plain_function_of_each_token",
-    "Each token for itself: equal bit for bit.",
-    lambda seed: _doubled,
-    **FRAMES,
-    rounding=0.0,
-)
-invariant(
-    "output_is_a_dict",
-    "The output is a dict with something in it that is no tensor.",
-    made(lambda: _Wrapped(lambda logits: {"loss": None, "logits": logits})),
-    **LEFT,
-)
-invariant(
-    "output_is_a_tuple",
-    "The output is a tuple whose second part has the tokens in front.",
-    made(lambda: _Wrapped(lambda logits: (logits, logits.transpose(0, 1)))),
-    **LEFT,
-)
-invariant(
-    "output_is_a_dataclass",
-    "The output is a dataclass, as models of Hugging Face give it.",
-    made(lambda: _Wrapped(lambda logits: _Output(None, logits))),
-    **LEFT,
-    out=lambda output: output.logits,
-)
-invariant(
-    "output_has_the_tokens_in_front",
-    "The output has shape (token, batch, vocabulary).",
-    made(lambda: _Wrapped(lambda logits: logits.transpose(0, 1))),
-    **RIGHT,
-    out=lambda output: output.transpose(0, 1),
-)
-invariant(
-    "padded_outputs_have_no_number",
-    "Padded queries have no key and give NaN, which no real token reads.",
-    made(lambda: Padded(Attention(_no_key), embed=Placed(counted))),
-    **LEFT,
-)
-invariant(
-    "decoder_in_bfloat16",
-    "A decoder in bfloat16, equal up to its rounding.",
-    made(lambda: Padded().bfloat16()),
-    **LEFT,
-    dtype=None,
-    rounding=0.05,
-)
-invariant(
-    "decoder_in_float16",
-    "A decoder in float16, equal up to its rounding.",
-    made(lambda: Padded().half()),
-    **LEFT,
-    dtype=None,
-    rounding=0.005,
-)
-invariant(
-    "refuses_all_but_float32",
-    "The model refuses other numbers than float32, and empty inputs.",
-    made(_Picky),
-    **LEFT,
-    dtype=None,
-    rounding=1e-5,
-)
-invariant(
-    "dropout_in_eval",
-    "Dropout does nothing in eval.",
-    made(_Dropped),
-    **LEFT,
-)
-invariant(
-    "buffer_overwritten_in_each_call",
-    "What was given last is kept in a buffer and never read.",
-    made(_Noted),
-    **LEFT,
-)
-invariant(
-    "torch_encoder_on_its_fast_path",
-    "nn.TransformerEncoder leaves padding out on its fast path and gives 0 there.",
-    made(_Layers),
-    **RIGHT,
-)
-invariant(
-    "torch_attention_with_padding_mask",
-    "nn.MultiheadAttention with its padding mask.",
-    made(lambda: Padded(*(Native(lambda x, keep: {"key_padding_mask": ~keep}) for _ in "12"))),
-    **RIGHT,
 )

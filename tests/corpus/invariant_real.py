@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corpus.case import Inputs
+from corpus.case import VOCABULARY, Inputs
 from corpus.padded_case import invariant, variant
 from corpus.padded_inputs import laid_out, left, right
 from corpus.padded_parts import counted
@@ -18,6 +18,18 @@ def _named(name: str) -> Callable[[int], nn.Module]:
 
         with torch.random.fork_rng(devices=[]):
             return getattr(real_models, name)("eager")
+
+    return make
+
+
+def _small(model: str, config: str, **options: Any) -> Callable[[int], nn.Module]:
+    def make(seed: int) -> nn.Module:
+        import transformers
+
+        sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return getattr(transformers, model)(getattr(transformers, config)(**sizes, **options))
 
     return make
 
@@ -91,6 +103,32 @@ invariant(
     **laid_out(_translated, keep=_both_kept),
     out=_logits,
     of="decoder_input_ids",
+)
+invariant(
+    "mamba_padded_on_the_left",
+    "Mamba sets padding to 0 before its convolution and after it.",
+    _small("MambaForCausalLM", "MambaConfig", state_size=4, pad_token_id=0),
+    **laid_out(_given(left), at=0, keep=_kept),
+    out=_logits,
+    **AS_MADE,
+)
+variant(
+    "fnet_padded_on_the_right",
+    "FNet has no argument for a mask, and transforms padding with the tokens.",
+    _small("FNetModel", "FNetConfig", intermediate_size=48, pad_token_id=0),
+    "huggingface/transformers#14359",
+    **laid_out(lambda seed: {"input_ids": right(seed)["ids"]}, keep=lambda inputs: inputs["input_ids"] != 0),
+    out=lambda output: output.last_hidden_state,
+)
+variant(
+    "rwkv_padded_on_the_left",
+    "RWKV accepts an attention mask, does not use it, and reads the padding into its state.",
+    _small("RwkvForCausalLM", "RwkvConfig", attention_hidden_size=32, context_length=16),
+    "huggingface/transformers#27210",
+    **laid_out(_given(left), at=0, keep=_kept),
+    out=_logits,
+    dtype=None,
+    cause="mask unused",
 )
 variant(
     "gpt2_without_position_ids",

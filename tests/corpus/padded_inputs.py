@@ -27,7 +27,10 @@ ARGUMENTS = {
     "position_ids": Argument(),
     "token_type_ids": Argument(),
     "lengths": Argument(axes=()),
+    "scale": Argument(axes=()),  # one number for all
+    "causal": Argument(axes=()),  # no tensor
     "prefix": Argument(axes=()),
+    "speaker": Argument(axes=()),  # (batch, feature)
     "key_bias": Argument(axes=(3,), fill=torch.finfo(torch.float32).min),  # (batch, 1, 1, key)
     "mask": Argument(axes=(2, 3)),  # (batch, 1, query, key)
     "source": Argument(of="source"),
@@ -41,14 +44,16 @@ ARGUMENTS = {
 }
 
 
-def _cut(value: Tensor, argument: Argument, sample: int, keep: Tensor) -> Tensor:
+def _cut(value: Any, argument: Argument, sample: int, keep: Tensor) -> Any:
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
     value, real = value[sample : sample + 1], keep[sample].nonzero()[:, 0]
     for axis in argument.axes:
         value = value.index_select(axis, real)
     return value
 
 
-def _grown(value: Tensor, argument: Argument, extra: int, at: int | None) -> Tensor:
+def _grown(value: Any, argument: Argument, extra: int, at: int | None) -> Any:
     for axis in argument.axes:
         before = value.shape[axis] if at is None else at
         fill = torch.full_like(value.narrow(axis, 0, 1), argument.fill).repeat_interleave(extra, axis)

@@ -3,7 +3,15 @@
 Each file holds a family; importing it writes the cases down.
 """
 
-from corpus import variant_lengths, variant_masks, variant_mixing, variant_positions  # noqa: F401
+from corpus import (  # noqa: F401
+    invariant_real,
+    variant_lengths,
+    variant_masks,
+    variant_mixing,
+    variant_positions,
+    variant_states,
+    variant_translation,
+)
 from corpus.padded_case import VARIANT
 
 __all__ = ["VARIANT"]

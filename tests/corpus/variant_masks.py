@@ -2,14 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from corpus.case import HEADS, WIDTH
 from corpus.padded_case import variant
-from corpus.padded_inputs import INSIDE, LEFT, LEFT_PAIR, PAIR, RIGHT
+from corpus.padded_inputs import INSIDE, LEFT, RIGHT, laid_out, nonzero, without_keep
+from corpus.padded_inputs import right as right_side
 from corpus.padded_parts import (
     Padded,
     Placed,
-    Translation,
     attending,
     biased,
     columns,
@@ -56,11 +57,44 @@ class _LinearAttention(Attention):
         return query @ total / (query * key.sum(2, keepdim=True)).sum(-1, keepdim=True)
 
 
-class _Unmasked(Translation):
-    """A decoder that starts from the mean of the encoded source, padding included."""
+class _Guessing(Padded):
+    def __init__(self) -> None:
+        super().__init__(Attention(both_ways), Attention(both_ways), embed=Placed())
 
-    def remember(self, memory: Tensor, keep: Tensor) -> Tensor:
-        return memory + memory.mean(1, keepdim=True)
+    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
+        return super().forward(ids, ids != 1)
+
+
+class _Repeated(nn.Module):
+    """nn.MultiheadAttention wants (batch * head, query, key), sample by sample; the mask comes head by head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        blocked = (~keep)[:, None].expand(-1, x.shape[1], -1).repeat(HEADS, 1, 1)
+        return self.inner(x, x, x, attn_mask=blocked, need_weights=False)[0]
+
+
+class _OneTooLong(Padded):
+    """An encoder that is given lengths, and reads one token more."""
+
+    def __init__(self) -> None:
+        super().__init__(Attention(both_ways), Attention(both_ways), embed=Placed(columns))
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        return super().forward(ids, torch.arange(ids.shape[1]) <= lengths[:, None])
+
+
+class _IdsAlone(Padded):
+    """An encoder that has no argument for a mask."""
+
+    def __init__(self) -> None:
+        super().__init__(Attention(both_ways), Attention(both_ways), embed=Placed(columns))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 def _told(x: Tensor, keep: Tensor) -> dict[str, Tensor]:
@@ -119,7 +153,7 @@ variant(
     where=FIRST,
 )
 variant(
-    "mask_inverted",
+    "keep_taken_for_padding",
     "True means real where the layer takes it for padding.",
     attending(seeing(lambda scores, keep: ~by_key(keep))),
     **RIGHT,
@@ -157,7 +191,7 @@ variant(
     where=FIRST,
 )
 variant(
-    "zero_one_mask_added",
+    "mask_of_zeros_and_ones_added",
     "The mask of zeros and ones is added to the scores as it is.",
     attending(biased(lambda scores, keep: by_key(keep).float(), unmasked)),
     **RIGHT,
@@ -204,49 +238,31 @@ variant(
 variant(
     "mask_guessed_from_another_padding_id",
     "The model makes its mask from the ids and takes 1 for padding, where 0 is.",
-    made(lambda: _Guessing()),
+    made(_Guessing),
     "hyunwoongko/transformer#11",
     **RIGHT,
     where=FIRST,
 )
 variant(
-    "cross_attention_without_source_mask",
-    "Cross-attention reads the encoded padding of the source.",
-    made(lambda: Translation(memory=unmasked)),
-    "facebookresearch/fairseq#318",
-    **PAIR,
-    where="cross.out",
+    "no_argument_for_a_mask",
+    "The model is given ids alone, and nothing tells it which of them are padding.",
+    made(_IdsAlone),
+    "triton-inference-server/fastertransformer_backend#53",
+    **laid_out(lambda seed: right_side(seed)["ids"], keep=nonzero),
+    where=FIRST,
     **UNUSED,
 )
 variant(
-    "decoder_starts_from_the_mean_of_the_padded_source",
-    "The mean of the encoded source, padding included, is added to the memory.",
-    made(_Unmasked),
-    **PAIR,
-    where="cross.out",
-    cause="statistics",
+    "lengths_taken_one_too_long",
+    "The mask is made from lengths with <= in the place of <, and shows the first padding.",
+    made(_OneTooLong),
+    **laid_out(without_keep(right_side, lengths=lambda given: given["keep"].sum(1)), keep=nonzero),
+    where=FIRST,
 )
 variant(
-    "decoder_sees_its_left_padding",
-    "The target is padded on the left, and the decoder's mask is causal alone.",
-    made(lambda: Translation(target=_causal_only)),
-    **LEFT_PAIR,
-    where="decoder.attention.out",
-    **UNUSED,
+    "mask_repeated_for_the_heads_in_the_wrong_order",
+    "The mask is repeated head by head where the layer reads it sample by sample.",
+    made(lambda: Padded(_Repeated(), _Repeated())),
+    **RIGHT,
+    where="layers.0.attention.inner",
 )
-variant(
-    "decoder_without_position_ids",
-    "The target is padded on the left, and its positions are counted from the first column.",
-    made(lambda: Translation(place=columns)),
-    **LEFT_PAIR,
-    where="target_embed",
-    cause="positions",
-)
-
-
-class _Guessing(Padded):
-    def __init__(self) -> None:
-        super().__init__(Attention(both_ways), Attention(both_ways), embed=Placed())
-
-    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
-        return super().forward(ids, ids != 1)
