@@ -17,7 +17,7 @@ from corpus.padded_case import CAUSES, PaddedCase
 from corpus.variant import VARIANT
 
 SEEDS = range(5)
-MORE = (1, 2, 5)
+MORE = (1, 4)
 FIRST_DIFFERS = 1e-9
 
 pytestmark = [
@@ -33,8 +33,8 @@ def _cases(cases: list[PaddedCase]) -> Any:
 def test_names_are_unique_and_there_are_enough() -> None:
     names = [case.name for case in FAULTS + CLEAN + VARIANT + INVARIANT]
     assert len(set(names)) == len(names)
-    assert len(VARIANT) >= 74
-    assert len(INVARIANT) >= 77
+    assert len(VARIANT) >= 81
+    assert len(INVARIANT) >= 83
     assert sum(case.shown_on is not None for case in VARIANT) <= 4
     for case in VARIANT + INVARIANT:
         assert case.why.endswith(".")
@@ -71,7 +71,7 @@ def test_some_sample_is_not_in_the_batch_what_it_is_alone(case: PaddedCase) -> N
 @_cases([case for case in VARIANT if case.where])
 def test_the_difference_first_shows_where_it_says(case: PaddedCase) -> None:
     """Of all submodules, in the order in which they finish, the named one is the first that differs."""
-    for seed in SEEDS:
+    for seed in SEEDS[:2]:
         inputs = (case.shown_on or case.inputs)(seed)
         real, batch = case.real(inputs), _traced(case, inputs, seed)
         found = []

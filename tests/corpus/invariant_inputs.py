@@ -19,7 +19,7 @@ from corpus.padded_inputs import (
     with_other,
     without_keep,
 )
-from corpus.padded_parts import Changed, Padded, Placed, attending, columns, counted
+from corpus.padded_parts import Padded, Placed, attending, columns, counted
 from corpus.parts import Attention, both_ways, by_key, lower, made, softmax
 from corpus.parts import right as causal_kept
 
@@ -43,10 +43,7 @@ class _Typed(Padded):
         self.types = nn.Embedding(2, WIDTH)
 
     def forward(self, ids: Tensor, keep: Tensor, token_type_ids: Tensor) -> Tensor:
-        x = self.embed(ids, keep) + self.types(token_type_ids)
-        for layer in self.layers:
-            x = layer(x, keep)
-        return self.head(self.norm(x))
+        return self.after_embedding(self.embed(ids, keep) + self.types(token_type_ids), keep, keep)
 
 
 class _Prefix(Padded):
@@ -55,10 +52,7 @@ class _Prefix(Padded):
     def forward(self, ids: Tensor, keep: Tensor, prefix: Tensor) -> Tensor:
         inside = columns(ids, keep) < prefix[:, None]
         table = (columns(ids, keep)[:, None] >= columns(ids, keep)) | inside[:, None, :]
-        x = self.embed(ids, keep)
-        for layer in self.layers:
-            x = layer(x, table[:, None] & by_key(keep))
-        return self.head(self.norm(x))
+        return self.after_embedding(self.embed(ids, keep), table[:, None] & by_key(keep), keep)
 
 
 class _Conditioned(Padded):
@@ -67,8 +61,7 @@ class _Conditioned(Padded):
     def forward(self, ids: Tensor, keep: Tensor, speaker: Tensor, scale: Tensor, causal: bool) -> Tensor:
         if not causal:
             raise ValueError("Expected causal=True.")
-        self.embed.change = lambda tokens, ids, keep: speaker[:, None] * scale
-        return super().forward(ids, keep)
+        return self.after_embedding(self.embed(ids, keep) + speaker[:, None] * scale, keep, keep)
 
 
 class _NullKey(Attention):
@@ -183,7 +176,7 @@ invariant(
 invariant(
     "arguments_without_tokens",
     "A vector for each sample, one number for all and a Boolean are given too.",
-    made(lambda: _Conditioned(embed=Changed(lambda tokens, ids, keep: tokens))),
+    made(_Conditioned),
     **laid_out(
         with_other(left, speaker=_speakers, scale=lambda given: torch.tensor(2.0), causal=lambda given: True),
         at=0,

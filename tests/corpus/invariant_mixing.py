@@ -67,14 +67,11 @@ def _twice_convolved(layers: nn.Module, x: Tensor, keep: Tensor) -> Tensor:
 
 
 def _routed_real(layer: Experts, x: Tensor, keep: Tensor) -> Tensor:
-    layer.choose = lambda share: first_come_of_real(share, keep)
-    return layer(x)
-
-
-def first_come_of_real(share: Tensor, keep: Tensor) -> Tensor:
-    """An expert's two places in a row go to the earliest real tokens."""
-    wanted = token_choice(share) & keep[..., None]
-    return wanted & (wanted.cumsum(1) <= 2)
+    """Route each sample's real tokens for themselves."""
+    x = x.clone()
+    for row, real in zip(x, keep, strict=True):
+        row[real] = layer(row[real][None])[0]
+    return x
 
 
 def _quantised(x: Tensor, keep: Tensor) -> Tensor:

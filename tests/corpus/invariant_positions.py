@@ -95,8 +95,7 @@ class _GivenPlaces(Padded):
     """A decoder that is given its positions."""
 
     def forward(self, ids: Tensor, keep: Tensor, position_ids: Tensor) -> Tensor:
-        self.embed.place = lambda ids, keep: position_ids
-        return super().forward(ids, keep)
+        return self.after_embedding(self.embed.tokens(ids) + self.embed.positions(position_ids), keep, keep)
 
 
 class _GivenAngles(Attention):

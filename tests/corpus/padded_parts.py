@@ -70,11 +70,14 @@ class Padded(Decoder):
         super().__init__(*attentions, embed=embed or Placed(), mixer=mixer or Keeping(lambda x, keep: x))
 
     def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
+        return self.after_embedding(self.embed(ids, keep), keep, keep)
+
+    def after_embedding(self, x: Tensor, seen: Tensor, keep: Tensor) -> Tensor:
+        """Return the logits of embedded tokens; `seen` is what attention is told in the place of `keep`."""
         *first, last = self.layers
-        x = self.embed(ids, keep)
         for layer in first:
-            x = layer(x, keep)
-        return self.head(self.norm(last(self.mixer(x, keep), keep)))
+            x = layer(x, seen)
+        return self.head(self.norm(last(self.mixer(x, keep), seen)))
 
 
 def attending(*weighs: Weigh, place: Place | None = counted) -> Callable[[int], nn.Module]:

@@ -208,6 +208,7 @@ variant(
     "mask_after_softmax",
     "Weights of padding are set to 0 after softmax, and the others do not add up to 1.",
     attending(_after_softmax),
+    "gabrielmittag/NISQA#17",
     **RIGHT,
     where=FIRST,
 )

@@ -76,7 +76,7 @@ variant(
 )
 variant(
     "convolution_mirrored_at_the_padded_end",
-    "The convolution mirrors the last column, which is a token alone and 0 in the batch.",
+    "The convolution mirrors what stands at the last column: tokens alone, and padding in the batch.",
     encoding(lambda layer, x, keep: x + convolved(layer, only(x, keep)), _conv(padding=1, padding_mode="reflect")),
     "NVIDIA-NeMo/Speech#13827",
     **RIGHT,
