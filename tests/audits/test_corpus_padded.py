@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from corpus import CLEAN, FAULTS, leaves
-from corpus.case import Inputs
+from corpus.case import Inputs, mapped
 from corpus.invariant import INVARIANT
 from corpus.padded_case import CAUSES, PaddedCase
 from corpus.variant import VARIANT
@@ -44,19 +44,14 @@ def test_names_are_unique_and_there_are_enough() -> None:
 
 
 @_cases(VARIANT + INVARIANT)
-def test_a_sample_alone_has_all_its_real_tokens_and_no_padding(case: PaddedCase) -> None:
-    inputs = case.inputs(0)
-    for sample, length in enumerate(case.real(inputs).sum(1)):
-        assert case.real(case.alone(inputs, sample)).tolist() == [[True] * length]
-
-
-@_cases(VARIANT + INVARIANT)
-def test_more_padding_leaves_each_sample_alone_as_it_was(case: PaddedCase) -> None:
+def test_a_sample_alone_is_its_real_tokens_however_much_padding_there_was(case: PaddedCase) -> None:
     inputs = case.inputs(0)
     grown = case.more(inputs, 2)
     assert case.real(grown).shape[1] == case.real(inputs).shape[1] + 2
-    for sample in range(len(case.real(inputs))):
-        assert _equal(case.alone(grown, sample), case.alone(inputs, sample))
+    for sample, length in enumerate(case.real(inputs).sum(1)):
+        alone = case.alone(inputs, sample)
+        assert case.real(alone).tolist() == [[True] * length]
+        assert _equal(case.alone(grown, sample), alone)
 
 
 @_cases(VARIANT)
@@ -66,6 +61,14 @@ def test_some_sample_is_not_in_the_batch_what_it_is_alone(case: PaddedCase) -> N
         assert max(_differences(case, (case.shown_on or case.inputs)(seed), seed)) > case.margin
         if case.shown_on:
             assert max(_differences(case, case.inputs(seed), seed)) <= FIRST_DIFFERS
+
+
+@_cases(VARIANT)
+def test_without_padding_a_batch_is_what_its_samples_are_alone(case: PaddedCase) -> None:
+    """So it is padding that makes the difference, not that samples stand together."""
+    alone = case.alone((case.shown_on or case.inputs)(0), 0)
+    twice = mapped(alone, lambda tensor: tensor.repeat_interleave(2, 0) if tensor.ndim else tensor)
+    assert max(_differences(case, twice, 0)) <= FIRST_DIFFERS
 
 
 @_cases([case for case in VARIANT if case.where])

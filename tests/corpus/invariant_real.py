@@ -127,7 +127,6 @@ variant(
     "huggingface/transformers#27210",
     **laid_out(_given(left), at=0, keep=_kept),
     out=_logits,
-    dtype=None,
     cause="mask unused",
 )
 variant(

@@ -83,10 +83,10 @@ class PaddedCase:
 
     def run(self, model: Callable[..., Any], inputs: Inputs) -> Tensor:
         """Run a model on copies of the inputs and return its (batch, position, ...) output."""
-        if isinstance(model, nn.Module):
+        if isinstance(model, nn.Module) and model.training != (self.mode == "train"):
             model.train(self.mode == "train")
-            if self.dtype is not None:
-                model.to(self.dtype)
+        if isinstance(model, nn.Module) and self.dtype not in (None, next(model.parameters()).dtype):
+            model.to(self.dtype)
         given = mapped(inputs, lambda tensor: tensor.clone().to((floats(tensor) and self.dtype) or tensor.dtype))
         with torch.no_grad():
             return self.out(model(**given) if isinstance(given, dict) else model(given)).clone()
