@@ -1,5 +1,6 @@
 """From which state does the model start, in which mode?"""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import torch
@@ -8,19 +9,20 @@ from torch import nn
 from attnmask._audit.cases import case_as_given, once
 from attnmask._audit.question import Question
 from attnmask._audit.records import Case
+from attnmask._measure.call import ModelCall
 from attnmask._measure.snapshot import Snapshot
 
 
-def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
+def in_modes(call: ModelCall, modes: Iterable[str], original: Snapshot) -> dict[str, Snapshot]:
     """Bring the model into each mode that was asked for, and remember it there."""
-    model, call = question.model, question.call(question.inputs)
+    model = call.model
     if not isinstance(model, nn.Module):  # a function may call modules that it does not name
         with suppress(Exception), original.run(), torch.no_grad():
             call.outputs({})
     if not original.modules:
         return {"function": original}
     snapshots = {}
-    for mode in question.modes:
+    for mode in modes:
         original.resume()
         for module in [model] if isinstance(model, nn.Module) else list(original.modules):
             if any(part.training != (mode == "train") for part in module.modules()):
