@@ -41,18 +41,27 @@ def first_module(runs: Runs, trial: Trial, sample: int) -> Shown | None:
     return None
 
 
-def causes(runs: Runs, found: Difference, shown: Shown | None) -> Iterator[str]:
-    """Yield what experiments show of the cause, the surest first."""
+def explained(runs: Runs, found: Difference) -> tuple[Shown | None, list[str]]:
+    """Return the first module that shows a difference, and what experiments show of its cause."""
     single = found.trial._replace(samples=(found.sample,))
+    company = len(found.trial.samples) > 1 and _vanishes(runs, single, found.sample)
+    shown = None
+    with suppress(Exception):  # whatever a model raises: some run on the fast path only
+        shown = first_module(runs, found.trial if company else single, found.sample)
+    if not company:
+        return shown, list(_causes(runs, found, single, shown))
+    causes = ["other samples of the batch: without them, but as much padding, it gives what it gives alone"]
+    return shown, causes + ["batch statistics"] * isinstance(shown and shown.module, _BatchNorm)
+
+
+def _causes(runs: Runs, found: Difference, single: Trial, shown: Shown | None) -> Iterator[str]:
+    """Yield what experiments show of the cause, the surest first."""
     module = shown.module if shown else None
-    if len(found.trial.samples) > 1 and _vanishes(runs, single, found.sample):
-        yield "other samples of the batch: without them, the same padding changes nothing"
-        if isinstance(module, _BatchNorm):
-            yield "batch statistics"
-        return
     yield from _masks(runs, found)
     remedies = list(_remedies(runs, found))
     yield from remedies
+    if remedies:
+        return
     if isinstance(module, _BatchNorm):
         yield "batch statistics, which count the padding"
     elif isinstance(module, nn.Embedding):
@@ -61,7 +70,7 @@ def causes(runs: Runs, found: Difference, shown: Shown | None) -> Iterator[str]:
         yield "a convolution, which reads into the padding"
     elif shown is not None and shown.input_agrees and isinstance(module, nn.RNNBase):
         yield "a recurrence, which runs through the padding"
-    elif not remedies:
+    else:
         with suppress(Exception):  # whatever a model raises
             yield from _contents(runs, single, found.sample)
 
@@ -136,13 +145,10 @@ def _contents(runs: Runs, single: Trial, sample: int) -> Iterator[str]:
         name: (*(real := sequences.real(name, sample)), *(each for each in columns if each not in real))
         for name, columns in single.columns.items()
     }
-    only_how_much = "what stands in the padding does not matter, only how much of it there is"
     if behind != single.columns and _vanishes(runs, single._replace(columns=behind), sample):
         yield "positions: the same padding behind the tokens changes nothing"
-    elif behind == single.columns:
-        yield f"{only_how_much}, as for a mean that counts it"
     else:
-        yield only_how_much
+        yield "what stands in the padding does not matter, only how much of it there is"
 
 
 def _vanishes(runs: Runs, trial: Trial, sample: int) -> bool:

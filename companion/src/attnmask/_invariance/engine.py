@@ -15,7 +15,7 @@ from attnmask._audit.records import Mode
 from attnmask._audit.runner import is_nan
 from attnmask._check import value_error
 from attnmask._invariance.axes import Sequences, Trial, asked
-from attnmask._invariance.causes import causes, first_module
+from attnmask._invariance.causes import explained
 from attnmask._invariance.runs import Difference, Runs
 from attnmask._invariance.trials import chosen, sides, trials
 from attnmask._measure.call import ModelCall
@@ -87,7 +87,7 @@ def _in_mode(sequences: Sequences, call: ModelCall, snapshot: Snapshot, mode: Mo
             found.notes.append(f"compared only to the rounding of {dtype}, since float64 fails: {refused}")
     elif runs.coarsest.eps > torch.finfo(torch.float64).eps:
         found.notes.append(
-            f"compared only to {runs.tolerance(torch.float64):.0e} of the largest number, since the model rounds so"
+            f"compared only to {runs.tolerance(torch.float64):.2g} of the largest number, since the model rounds so"
         )
     if not found.failure and mode.name != "train":
         as_used = _as_used(plain, samples, mode)
@@ -157,18 +157,14 @@ def _as_used(plain: Runs, samples: list[int], mode: Mode) -> Answer:
 
 def _failure(runs: Runs, found: Difference, how: str) -> str:
     """Say which token differs, by how much, with which padding, where it shows first and why."""
-    try:
-        shown = first_module(runs, found.trial, found.sample)
-    except Exception:  # whatever a model raises: some run on the fast path only
-        shown = None
+    shown, likely = explained(runs, found)
     by = "turns into NaN, or back," if math.isinf(found.size) else f"differs by {found.size:.2g}"
     share = "" if math.isinf(found.size) else f" ({found.size / found.scale:.2g} of the largest number)"
-    padding = f"{_padding(runs.sequences, found.trial, found.sample)}; batch of {len(found.trial.samples)}"
+    padding = f"{_padding(runs.sequences, found.trial, found.sample)} in a batch of {len(found.trial.samples)}"
     text = f"sample {found.sample}, {_place(runs, found)}: {by}{share} from what the sample gives alone"
     text += f", {found.trial.what}: {padding} ({how})"
     if shown is not None:
         text += f"; first seen in {shown.name}"
-    likely = list(causes(runs, found, shown))
     return f"{text}. Likely cause: {'; '.join(likely)}" if likely else text
 
 

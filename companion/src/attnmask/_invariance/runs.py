@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from attnmask._check import value_error
 from attnmask._invariance.axes import Sequences, Trial
@@ -18,6 +19,19 @@ from attnmask._measure.snapshot import Snapshot
 # A share of the largest number. Float64 rounds to 2e-16; what is a million times as large is no rounding, and what a
 # mask lets through by mistake is mostly a million times larger still.
 _FLOOR = 1e-9
+_HALVES = {torch.float16, torch.bfloat16}
+
+
+class Exactly(InFloat64):
+    """While active, a model that turns its numbers into half precision gets float64 too."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(
+            lambda each: torch.float64 if isinstance(each, torch.dtype) and each in _HALVES else each,
+            (args, kwargs or {}),
+        )
+        function = Tensor.double if function in (Tensor.half, Tensor.bfloat16) else function
+        return super().__torch_function__(function, types, args, kwargs)
 
 
 class Coarsest(TorchFunctionMode):
@@ -66,7 +80,7 @@ class Runs:
             if not self.fast:
                 stack.enter_context(self.coarsest)
             if self.exact:
-                stack.enter_context(InFloat64())
+                stack.enter_context(Exactly())
             yield
 
     def outputs(self, trial: Trial) -> list[Tensor]:
