@@ -493,9 +493,8 @@ def test_relative_positions_need_no_position_ids(make, attention):
     assert "no mask; with attention_mask" in failure(model, {"input_ids": IDS}, LEFT)
 
 
-@every_attention
 @pytest.mark.parametrize("make", [t5, bart])
-@pytest.mark.parametrize("length", [5, 6])
+@pytest.mark.parametrize(("attention", "length"), [("eager", 5), ("sdpa", 6)])
 def test_encoder_and_decoder(make, attention, length):
     keep = {"input_ids": RIGHT, "decoder_input_ids": RIGHT[[1, 2, 0], :length]}
     inputs = {"input_ids": IDS, "decoder_input_ids": IDS[:, :length]}

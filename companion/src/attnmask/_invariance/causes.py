@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from attnmask._audit.localize import Records, as_rows, module_names, recorded
 from attnmask._invariance.axes import Trial, is_mask_argument, side_of
-from attnmask._invariance.runs import Difference, Runs, is_float
+from attnmask._invariance.runs import Difference, Runs
 from attnmask._measure.compare import max_abs, max_abs_diff, same_numbers
 
 
@@ -92,8 +92,8 @@ def _masks(runs: Runs, found: Difference) -> Iterator[str]:
             yield f"{name} blocks nothing: it is the same everywhere"
             continue
         with suppress(Exception):  # whatever a model raises
-            opened = runs.with_call(call.replaced({name: open_mask})).outputs(sequences.as_given)
-            if same_numbers(runs.outputs(sequences.as_given), opened):
+            opened = runs.with_call(call.replaced({name: open_mask})).as_given
+            if same_numbers(runs.as_given, opened):
                 yield f"{name} is not used at all: without any blocked entry, the outputs are the same bit for bit"
 
 
@@ -183,7 +183,9 @@ def _taken_by(module: nn.Module, time: int, runs: Runs, trial: Trial, sample: in
 
     def note(called: nn.Module, args: Any) -> None:
         if called is module:
-            taken.append([each.detach().clone() for each in args if is_float(each)])
+            taken.append(
+                [each.detach().clone() for each in args if isinstance(each, Tensor) and each.is_floating_point()]
+            )
 
     handle = register_module_forward_pre_hook(note)
     try:

@@ -74,7 +74,7 @@ def _in_mode(sequences: Sequences, call: ModelCall, snapshot: Snapshot, mode: Mo
     with in_float64(call, snapshot) as (exact_call, exact), undropped(exact) as calm:
         runs = Runs(sequences, exact_call, calm, mode.grad, exact=True)
         try:
-            runs.outputs(sequences.as_given)
+            _ = runs.as_given
         except Exception as error:  # whatever a model raises
             refused = one_line(error)
         else:
@@ -82,7 +82,7 @@ def _in_mode(sequences: Sequences, call: ModelCall, snapshot: Snapshot, mode: Mo
     if refused:
         with undropped(snapshot) as calm:
             runs = Runs(sequences, call, calm, mode.grad, exact=False)
-            dtype = str(runs.outputs(sequences.as_given)[0].dtype).removeprefix("torch.")
+            dtype = str(runs.as_given[0].dtype).removeprefix("torch.")
             found = _try_all(runs, samples, f"{mode.label}, in {dtype}")
             found.notes.append(f"compared only to the rounding of {dtype}, since float64 fails: {refused}")
     elif runs.coarsest.eps > torch.finfo(torch.float64).eps:
@@ -97,7 +97,7 @@ def _in_mode(sequences: Sequences, call: ModelCall, snapshot: Snapshot, mode: Mo
 
 def _nan(runs: Runs, samples: list[int], mode: Mode) -> str:
     """Say where the batch as given is NaN at a real token."""
-    given, padded = runs.sequences.as_given, runs.outputs(runs.sequences.as_given)
+    given, padded = runs.sequences.as_given, runs.as_given
     for sample in samples:
         places = is_nan(runs.rows(given, sample, padded))[0].nonzero().flatten().tolist()
         if places:
@@ -113,7 +113,7 @@ def _try_all(runs: Runs, samples: list[int], how: str) -> Answer:
     errors, ran, compared = dict[str, str](), set[str](), False
     for trial in progress(list(trials(runs.sequences, samples, longer)), "padding"):
         try:
-            padded = runs.outputs(trial)
+            padded = runs.as_given if trial == runs.sequences.as_given else runs.outputs(trial)
         except Exception as error:  # whatever a model raises; a shorter input may run
             errors.setdefault(trial.what, one_line(error))
             continue
@@ -136,16 +136,15 @@ def _try_all(runs: Runs, samples: list[int], how: str) -> Answer:
 def _as_used(plain: Runs, samples: list[int], mode: Mode) -> Answer:
     """Compare what was given as the model is used, with PyTorch's fast paths, where float64 found no difference."""
     given = plain.sequences.as_given
-    padded = plain.outputs(given)
     slow = Runs(plain.sequences, plain.call, plain.snapshot, plain.grad, exact=False)
     for sample in samples:
         try:
-            found = plain.difference(given, sample, padded)
+            found = plain.difference(given, sample, plain.as_given)
         except Exception:  # whatever a model raises: said already
             continue
         if found is None:
             continue
-        rows, alone = slow.rows(given, sample, slow.outputs(given)), slow.alone(sample)
+        rows, alone = slow.rows(given, sample, slow.as_given), slow.alone(sample)
         slow_size = float((rows[0].double() - alone[0].double()).abs().max())
         size = f"{found.size:.2g} of {found.scale:.2g}"
         if slow_size > SURE * torch.finfo(rows[0].dtype).eps * found.scale:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,8 @@ class Coarsest(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if is_float(result) and any(map(is_float, args)):
+        floats = [each for each in (result, *args) if isinstance(each, Tensor) and each.is_floating_point()]
+        if len(floats) > 1 and floats[0] is result:
             self.eps = max(self.eps, torch.finfo(result.dtype).eps)
         return result
 
@@ -82,6 +84,11 @@ class Runs:
             if self.exact:
                 stack.enter_context(Exactly())
             yield
+
+    @cached_property
+    def as_given(self) -> list[Tensor]:
+        """What the whole batch gives, run once."""
+        return self.outputs(self.sequences.as_given)
 
     def outputs(self, trial: Trial) -> list[Tensor]:
         """Run a trial; its output is as long as its own sequence there."""
@@ -128,8 +135,3 @@ class Runs:
     def tolerance(self, dtype: torch.dtype) -> float:
         """Return what share of the largest number rounding can be."""
         return max(_FLOOR, SURE * max(self.coarsest.eps, torch.finfo(dtype).eps))
-
-
-def is_float(value: Any) -> bool:
-    """Say whether this is a tensor of floats."""
-    return isinstance(value, Tensor) and value.is_floating_point()
