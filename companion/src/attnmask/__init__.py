@@ -14,6 +14,7 @@ from attnmask.audits import Audit as Audit
 from attnmask.audits import Leak as Leak
 from attnmask.audits import NotTriedWarning as NotTriedWarning
 from attnmask.audits import assert_allowed as assert_allowed
+from attnmask.audits import assert_padding_invariant as assert_padding_invariant
 from attnmask.audits import audit as audit
 from attnmask.conventions.readings import Description as Description
 from attnmask.conventions.readings import Reading as Reading

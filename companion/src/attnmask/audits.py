@@ -1,4 +1,4 @@
-"""Does a model obey its mask? `audit` tries every forbidden pair, `assert_allowed` says it in one line of a test."""
+"""Does a model obey its mask? `audit` tries every forbidden pair, the two `assert_…` each fit one line of a test."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +13,7 @@ from attnmask._audit.question import Allowed, Question
 from attnmask._audit.report import Audit as Audit
 from attnmask._audit.report import Leak as Leak
 from attnmask._audit.report import report
+from attnmask._invariance.engine import answer as answer_alone
 
 
 class NotTriedWarning(UserWarning):
@@ -176,3 +177,75 @@ def audit(
         found,
         layers={name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()},
     )
+
+
+def assert_padding_invariant(
+    model: Callable[..., Any],
+    inputs: Tensor | Mapping[str, Any],
+    keep: Tensor | Mapping[str, Tensor],
+    *,
+    modes: str | Iterable[str] = "eval",
+    position_axis: int | Mapping[str, int] | None = None,
+    memory: int = 2**31,
+) -> None:
+    """Raise AssertionError unless each sample gives in its padded batch what it gives alone, without padding.
+
+    A sample alone is everything that was given cut to its real tokens: ids or embedded tokens,
+    masks of two to four axes, positions, token types; also in nested tuples and lists. Besides
+    the batch as given, samples are tried with less and with more padding, on the sides on
+    which they have some: with one column, half of it, one more, and as many more as there are.
+    Compared are outputs at real tokens, in float64 up to 1e-9 of the largest number; where a
+    model refuses float64 or rounds more coarsely inside, up to 1,000 times that rounding. Of a
+    large batch, 16 samples are compared, whose amounts of padding are spread most; more padding
+    is tried on a CPU only.
+
+    Parameters
+    ----------
+    model
+        As for `influence`: any module or function.
+    inputs
+        A lone tensor, or arguments by name. Whose samples and tokens an axis counts is told
+        by its length, and by the argument's name where several are as long.
+    keep
+        Bool (batch, token): which tokens are real. For a model with several sequences, one for
+        each input by name, as ``{"input_ids": …, "decoder_input_ids": …}``; the output
+        belongs to the one that speaks of a decoder, target or query. A sample without a real
+        token is left out.
+    modes
+        ``"eval"``, ``"train"`` or both. Dropout is switched off in training, since its
+        chances depend on the shape; batch statistics are not.
+    position_axis, memory
+        As for `influence`.
+
+    Raises
+    ------
+    AssertionError
+        A sample differs, or is NaN: its first such token, by how much, with which padding, the
+        first module to finish that shows it, and the cause as far as an experiment shows it.
+    ValueError, TypeError
+        No padding; an axis that cannot be told; an output that is not as long as ``keep``; a
+        model that does not run on any sample alone. What else could not be tried is a warning.
+
+    Notes
+    -----
+    Modules, inputs and random state are left bit for bit as they were. What stands in the
+    padding, and other company, are not varied: that is what `audit` does. Position ids that are
+    given are cut, not counted anew.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from attnmask import Encoder, padding
+    >>> keep = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    >>> encoder = Encoder(layers=1, d_model=8)
+    >>> assert_padding_invariant(lambda x: x.cumsum(1), torch.randn(2, 4, 8), keep)
+    >>> assert_padding_invariant(lambda x: x - x.mean(1, keepdim=True), torch.randn(2, 4, 8), keep)
+    Traceback (most recent call last):
+    AssertionError: sample 1, real token 0 ...
+    """
+    __tracebackhide__ = True  # pytest shows the test that failed, not this function
+    found = answer_alone(model, inputs, keep, modes, position_axis, memory)
+    if found.notes:
+        warnings.warn("; ".join(found.notes), stacklevel=2)
+    if found.failure:
+        raise AssertionError(found.failure)

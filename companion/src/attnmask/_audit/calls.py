@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from attnmask._audit.localize import names_of
+from attnmask._audit.localize import module_names
 from attnmask._measure.snapshot import copy_of
 
 
@@ -44,7 +44,7 @@ def calls_of(model: Any, modules: Iterable[nn.Module]) -> Iterator[dict[str, Cal
     >>> list(calls), list(calls["0"].states)
     (['Sequential', '0'], ['input'])
     """
-    names, calls = names_of(model, modules), dict[str, Called]()
+    names, calls = module_names(model, modules), dict[str, Called]()
 
     def note(module: nn.Module, arguments: Any, keywords: Any) -> None:
         given = _by_name(module, arguments, keywords)

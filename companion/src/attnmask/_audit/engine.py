@@ -57,7 +57,7 @@ class Trial:
 def answer(question: Question) -> tuple[list[Findings], int]:
     """Try the model on the inputs as given, then on others; return what was found on each, and in how many runs."""
     with torch.inference_mode(False), Snapshot(question.model) as original:
-        snapshots = in_modes(question, original)
+        snapshots = in_modes(question.call(question.inputs), question.modes, original)
         first, home = first_case(question, list(snapshots.values()))
         with suited_threads(partial(some_copies, first, home)):
             trial = Trial(first)

@@ -164,10 +164,10 @@ def recorded(
     [(('0', 0), (1, 4, 2))]
     """
     records: Records = {}
-    named = names_of(model, modules)
+    named = module_names(model, modules)
 
     def record(module: nn.Module, _: Any, output: Any) -> None:
-        rows = _rows(module, output, batch, outputs, position_axis)
+        rows = as_rows(module, output, batch, outputs, position_axis)
         if rows is not None and module in named:
             times = sum(name == named[module] for name, _ in records)
             records[named[module], times] = rows.detach().clone()
@@ -179,7 +179,7 @@ def recorded(
         handle.remove()
 
 
-def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axis: int) -> Tensor | None:
+def as_rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axis: int) -> Tensor | None:
     """View the first tensor of floats that a module gives as (batch, position, feature), if it can be."""
     floats = [each for each in tree_leaves(output) if isinstance(each, Tensor) and each.is_floating_point()]
     if not floats or floats[0].is_nested or floats[0].dim() > 3:
@@ -196,7 +196,7 @@ def _rows(module: nn.Module, output: Any, batch: int, outputs: int, position_axi
     return rows.reshape(batch, outputs, -1) if rows.dim() == 2 and len(rows) == batch * outputs else None
 
 
-def names_of(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
+def module_names(model: Any, modules: Iterable[nn.Module]) -> dict[nn.Module, str]:
     """Name modules by their paths; those of a function begin with the class of the outermost."""
     if isinstance(model, nn.Module):
         return {module: name or type(model).__name__ for name, module in model.named_modules()}

@@ -1,6 +1,8 @@
 """From which state does the model start, in which mode?"""
 
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,29 +10,30 @@ from torch import nn
 from attnmask._audit.cases import case_as_given, once
 from attnmask._audit.question import Question
 from attnmask._audit.records import Case
+from attnmask._measure.call import ModelCall
 from attnmask._measure.snapshot import Snapshot
 
 AS_IT_IS = "as it is"
 
 
-def in_modes(question: Question, original: Snapshot) -> dict[str, Snapshot]:
+def in_modes(call: ModelCall, modes: Iterable[str], original: Snapshot) -> dict[str, Snapshot]:
     """Bring the model into each mode that was asked for, and remember it there."""
-    model, call = question.model, question.call(question.inputs)
+    model = call.model
     if not isinstance(model, nn.Module):  # a function may call modules that it does not name
         with suppress(Exception), original.run(), torch.no_grad():
             call.outputs({})
     if not original.modules:
         return {"function": original}
     try:
-        return _switched(question, original)
+        return _switched(model, modes, original)
     except NotImplementedError:  # as an exported program, which has one mode for good
         original.resume()
         return {AS_IT_IS: original}
 
 
-def _switched(question: Question, original: Snapshot) -> dict[str, Snapshot]:
-    model, snapshots = question.model, {}
-    for mode in question.modes:
+def _switched(model: Any, modes: Iterable[str], original: Snapshot) -> dict[str, Snapshot]:
+    snapshots = {}
+    for mode in modes:
         original.resume()
         for module in [model] if isinstance(model, nn.Module) else list(original.modules):
             if any(part.training != (mode == "train") for part in module.modules()):

@@ -46,9 +46,6 @@ class Question:
         **others: Any,
     ) -> "Question":
         """Check what can be checked before anything runs."""
-        asked = [modes] if isinstance(modes, str) else list(modes) if isinstance(modes, Iterable) else [modes]
-        if not asked or not all(mode in ("eval", "train") for mode in asked):
-            raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
         lengths = [lengths] if isinstance(lengths, int) else lengths
         sizes = None if lengths is None else tuple(count("a length", each) for each in lengths)
         ids = [without_ids] if isinstance(without_ids, int) else without_ids
@@ -56,7 +53,7 @@ class Question:
         maker = inputs if callable(inputs) else None
         given = maker((sizes or (8,))[0]) if maker else inputs
         rule = causal() if allowed is None else allowed
-        return cls(model, maker, given, rule, modes=tuple(asked), lengths=sizes, without_ids=without, **others)
+        return cls(model, maker, given, rule, modes=checked_modes(modes), lengths=sizes, without_ids=without, **others)
 
     @property
     def allowed_depends(self) -> bool:
@@ -132,6 +129,14 @@ class Question:
             cause = "names that do not speak of a decoder, target or query; name the one, or write same_sequence=False"
             raise value_error("same_sequence to name the input that the output belongs to", f"one of {names}", cause)
         return next(iter(square), None)
+
+
+def checked_modes(modes: Any) -> tuple[str, ...]:
+    """Return the modes that were asked for, one or several."""
+    asked = [modes] if isinstance(modes, str) else list(modes) if isinstance(modes, Iterable) else [modes]
+    if not asked or not all(mode in ("eval", "train") for mode in asked):
+        raise value_error('modes among "eval" and "train"', f"{asked}", "a spelling slip")
+    return tuple(asked)
 
 
 def sequences(call: ModelCall) -> list[str]:
