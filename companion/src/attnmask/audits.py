@@ -245,7 +245,7 @@ def assert_padding_invariant(
     """
     __tracebackhide__ = True  # pytest shows the test that failed, not this function
     found = answer_alone(model, inputs, keep, modes, position_axis, memory)
-    if found.notes:
-        warnings.warn("; ".join(found.notes), stacklevel=2)
     if found.failure:
-        raise AssertionError(found.failure)
+        raise AssertionError("\n".join([found.failure, *found.notes]))
+    if found.notes:
+        warnings.warn("; ".join(found.notes), NotTriedWarning, stacklevel=2)

@@ -7,18 +7,20 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.probes import gradient_sizes
-from attnmask._audit.records import Hidden, Inputs, Reached
+from attnmask._audit.records import Case, Hidden, Inputs, Reached
 from attnmask._audit.runner import Runner
 from attnmask._measure.compare import SURE, max_abs, max_abs_diff
 from attnmask._measure.float64 import InFloat64
 from attnmask._measure.lookups import LookupTracer
 from attnmask._measure.values import Kind, other_values, seeded
 
-_PLACES = 4  # inputs that are changed again and again, until all that they have to reach has moved
-_AT_A_TIME, _TIMES = 16, 6  # changes of each, and after how many times without news it counts as hidden
+_PLACES = 3  # inputs that are looked at closely; where one of them stays hidden, so does all that is left
+_VECTORS, _AT_A_TIME, _TIMES = 24, 16, 3  # other vectors of each, changes of each, and how often without news
+_PATIENCE = 4  # times as many, once they showed anything that the changes before did not
+_FEW_IDS = 32  # ids of a vocabulary of which each is tried
 _SCALES = (1.0, 0.1, 0.01)  # of new floats around a change: small ones let a softmax that was decided weigh again
 _FLOATS = (Kind.SMALL, Kind.SMALL, Kind.LARGE, Kind.HUGE, Kind.ZERO, Kind.OPPOSITE, Kind.MOVED)
-_IDS = (Kind.SMALL, Kind.SMALL, Kind.SMALL, Kind.SMALL, Kind.HUGE, Kind.THERE)
+_IDS = (Kind.SMALL, Kind.SMALL, Kind.HUGE, Kind.THERE)
 Attempt = tuple[int, int]  # which input is changed, in which of many ways
 
 
@@ -33,15 +35,15 @@ def hidden(runner: Runner) -> Iterator[Reached | Hidden]:
     with _without_chance(runner) as calm:
         search.once(calm)
     if search.unfinished:
-        search.surely = False
-        with suppress(Exception), runner.exactly() as exact, _without_chance(exact) as calm:  # whatever a model raises
-            search.surely = True
-            search.once(calm)
-            search.by_gradients(calm)
-            search.again_and_again(calm)
-            search.by_vectors(calm)
-        with _without_chance(runner) as calm:
-            search.again_and_again(calm)
+        try:
+            with runner.exactly() as exact, _without_chance(exact) as calm:
+                search.once(calm)
+                search.by_gradients(calm)
+                search.closely(calm)
+        except Exception:  # whatever a model raises
+            search.surely = False
+            with _without_chance(runner) as calm:
+                search.closely(calm)
     for name, pairs in search.left.items():
         ran = search.ran[name][:, None]
         yield Reached(name, runner.case.required_pairs(name) & ~pairs)
@@ -68,16 +70,40 @@ class _Search:
         for name, pairs in self.left.items():
             self._change(runner, name, [(place, 0) for place in _places(pairs)])
 
-    def again_and_again(self, runner: Runner) -> None:
-        """Change a few inputs in many ways, and then others, as long as that shows anything new."""
+    def closely(self, runner: Runner) -> None:
+        """Look at a few inputs in many ways, and at others once all is shown that these reach."""
         for name, pairs in self.left.items():
-            since, turn = 0, 1
-            while bool(pairs.any()) and since < _TIMES:
+            floats = runner.call.arguments[name].is_floating_point()
+            while bool(pairs.any()):
                 places = _places(pairs)
-                some = places[:: max(1, len(places) // _PLACES)][:_PLACES]
-                before = int(pairs.sum())
-                self._change(runner, name, [(place, turn + each) for each in range(_AT_A_TIME) for place in some])
-                since, turn = (0 if int(pairs.sum()) < before else since + 1), turn + _AT_A_TIME
+                places = places[:: max(1, len(places) // _PLACES)][:_PLACES]
+                for place in () if floats else places:
+                    self._by_vectors(runner, name, place)
+                self._by_changes(runner, name, places)
+                if bool(pairs[..., places].any()):
+                    break
+
+    def _by_changes(self, runner: Runner, name: str, places: list[int]) -> None:
+        """Change inputs, as long as that shows anything new."""
+        pairs, since, turn, times = self.left[name], 0, 1, _TIMES
+        while since < times and bool(pairs[..., places].any()):
+            before = int(pairs.sum())
+            self._change(runner, name, [(place, turn + each) for each in range(_AT_A_TIME) for place in places])
+            since, turn = since + 1, turn + _AT_A_TIME
+            if int(pairs.sum()) < before:
+                since, times = 0, _PATIENCE * _TIMES
+
+    def _by_vectors(self, runner: Runner, name: str, place: int) -> None:
+        """Change what ids are looked up as: a model that chooses may choose an input for none of its ids."""
+        pairs, since, turn, times = self.left[name], 0, 0, _VECTORS
+        with suppress(Exception):  # whatever a model raises
+            while since < times and bool(pairs[:, :, place].any()):
+                before, after = (_with_vectors(runner, name, place, turn, change) for change in (False, True))
+                news = pairs[:, :, place] & _apart(before, after, SURE)
+                pairs[:, :, place] &= ~news
+                since, turn = since + 1, turn + 1
+                if bool(news.any()):
+                    since, times = 0, _PATIENCE * _VECTORS
 
     def by_gradients(self, runner: Runner) -> None:
         """Take the gradients of outputs that something still has to reach, if the model does the same with them."""
@@ -91,18 +117,6 @@ class _Search:
                 samples = range(len(rows))
                 for name, size in sizes.items():
                     self.left[name] &= ~(size[samples, :, samples] > 0)
-
-    def by_vectors(self, runner: Runner) -> None:
-        """Change what ids are looked up as: a model that chooses may choose an input for none of its ids."""
-        for name, pairs in self.left.items():
-            floats = runner.call.arguments[name].is_floating_point()
-            for place in () if floats else _places(pairs):
-                for turn in range(_AT_A_TIME * _TIMES):
-                    with suppress(Exception):  # whatever a model raises
-                        before, after = (_with_vectors(runner, name, place, turn, change) for change in (False, True))
-                        pairs[:, :, place] &= ~_apart(before, after, SURE)
-                    if not bool(pairs[:, :, place].any()):
-                        break
 
     def _change(self, runner: Runner, name: str, attempts: list[Attempt]) -> None:
         copies = runner.copies(len(attempts)) if attempts else 1
@@ -161,9 +175,12 @@ def _changed(runner: Runner, name: str, around: Inputs, attempt: Attempt) -> Inp
     call, case = runner.call.replaced(around), runner.case
     values = call.arguments[name].clone()
     front = call.as_batch_position(name, values)
-    kinds = _FLOATS if values.is_floating_point() else _IDS
-    kind, vocabulary = kinds[turn // 2 % len(kinds)], case.tokens.vocabulary.get(name)
-    drawn = other_values(name, front, kind, vocabulary, turn * front.shape[1] + place, case.without)
+    vocabulary = case.tokens.vocabulary.get(name)
+    kinds, seed = (_FLOATS if values.is_floating_point() else _IDS), turn * front.shape[1] + place
+    kind = kinds[turn // 2 % len(kinds)]
+    if vocabulary is not None and turn and (ids := _special(case, name, vocabulary)):
+        kind, seed = (Kind.EQUAL, ids[turn // 2 % len(ids)]) if turn % 4 < 2 or vocabulary <= _FEW_IDS else (kind, seed)
+    drawn = other_values(name, front, kind, vocabulary, seed, case.without)
     front[:, place] = drawn[:, place]
     return {name: values}
 
@@ -180,8 +197,15 @@ def _with_vectors(runner: Runner, name: str, place: int, turn: int, change: bool
             front[:, place] = 3 * front.std() * torch.randn(front[:, place].shape, generator=chance).to(front)
         return drawn
 
-    with LookupTracer(given, other), runner.snapshot.run(), torch.no_grad():
+    with LookupTracer(given, other), runner.snapshot.run(), torch.set_grad_enabled(runner.mode.grad):
         return runner.call.outputs(given)
+
+
+def _special(case: Case, name: str, vocabulary: int) -> list[int]:
+    """Return the ids of a small vocabulary, else those that the model compares with."""
+    if vocabulary <= _FEW_IDS:
+        return list(range(vocabulary))
+    return sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < vocabulary)
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def _contents(runs: Runs, single: Trial, sample: int) -> Iterator[str]:
         for name, columns in single.columns.items()
     }
     if behind != single.columns and _vanishes(runs, single._replace(columns=behind), sample):
-        yield "positions: the same padding behind the tokens changes nothing"
+        yield "where the padding stands, which positions or a state count: behind the tokens, the same changes nothing"
     else:
         yield "what stands in the padding does not matter, only how much of it there is"
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -159,6 +160,7 @@ class ModelCall(NamedTuple):
 
     def _pick(self, result: Any) -> Tensor:
         """Return the first tensor that can be the output."""
+        result = vars(result) if is_dataclass(result) and not isinstance(result, Mapping | type) else result
         found = list(result.values()) if isinstance(result, Mapping) else result
         tensors = [each for each in (found if isinstance(found, list | tuple) else [found]) if isinstance(each, Tensor)]
         for tensor in tensors:
