@@ -83,6 +83,19 @@ class _Search:
                 if bool(pairs[..., places].any()):
                     break
 
+    def by_gradients(self, runner: Runner) -> None:
+        """Take the gradients of outputs that something still has to reach, if the model does the same with them."""
+        rows = torch.stack([pairs.any(-1) for pairs in self.left.values()]).any(0)
+        with suppress(ValueError, RuntimeError):  # ids that are not looked up, or whatever cannot be differentiated
+            with runner.snapshot.run(), torch.enable_grad():
+                outputs = [each.detach() for each in runner.call.outputs({})]
+            if bool(rows.any()) and not bool(_apart(runner.base, outputs, SURE).any()):
+                with InFloat64():
+                    sizes, _ = gradient_sizes(runner, rows)
+                samples = range(len(rows))
+                for name, size in sizes.items():
+                    self.left[name] &= ~(size[samples, :, samples] > 0)
+
     def _by_changes(self, runner: Runner, name: str, places: list[int]) -> None:
         """Change inputs, as long as that shows anything new."""
         pairs, since, turn, times = self.left[name], 0, 1, _TIMES
@@ -96,27 +109,15 @@ class _Search:
     def _by_vectors(self, runner: Runner, name: str, place: int) -> None:
         """Change what ids are looked up as: a model that chooses may choose an input for none of its ids."""
         pairs, since, turn, times = self.left[name], 0, 0, _VECTORS
+        copies = 1 if self.plain is False else runner.copies(_VECTORS)
         with suppress(Exception):  # whatever a model raises
             while since < times and bool(pairs[:, :, place].any()):
-                before, after = (_with_vectors(runner, name, place, turn, change) for change in (False, True))
-                news = pairs[:, :, place] & _apart(before, after, SURE)
-                pairs[:, :, place] &= ~news
-                since, turn = since + 1, turn + 1
-                if bool(news.any()):
+                before, after = (_with_vectors(runner, name, place, turn, copies, change) for change in (False, True))
+                moved = _apart(before, after, SURE).reshape(copies, *pairs.shape[:2]).any(0)
+                since, turn = since + copies, turn + copies
+                if bool((pairs[:, :, place] & moved).any()):
                     since, times = 0, _PATIENCE * _VECTORS
-
-    def by_gradients(self, runner: Runner) -> None:
-        """Take the gradients of outputs that something still has to reach, if the model does the same with them."""
-        rows = torch.stack([pairs.any(-1) for pairs in self.left.values()]).any(0)
-        with suppress(ValueError, RuntimeError):  # ids that are not looked up, or whatever cannot be differentiated
-            with runner.snapshot.run(), torch.enable_grad():
-                outputs = [each.detach() for each in runner.call.outputs({})]
-            if bool(rows.any()) and not bool(_apart(runner.base, outputs, SURE).any()):
-                with InFloat64():
-                    sizes, _ = gradient_sizes(runner, rows)
-                samples = range(len(rows))
-                for name, size in sizes.items():
-                    self.left[name] &= ~(size[samples, :, samples] > 0)
+                pairs[:, :, place] &= ~moved
 
     def _change(self, runner: Runner, name: str, attempts: list[Attempt]) -> None:
         copies = runner.copies(len(attempts)) if attempts else 1
@@ -185,20 +186,26 @@ def _changed(runner: Runner, name: str, around: Inputs, attempt: Attempt) -> Inp
     return {name: values}
 
 
-def _with_vectors(runner: Runner, name: str, place: int, turn: int, change: bool) -> list[Tensor]:
-    """Run with vectors drawn anew, larger or smaller, for all tokens; in one place of every sample perhaps others."""
-    given = {name: runner.call.arguments[name].clone()}
+def _with_vectors(runner: Runner, name: str, place: int, turn: int, copies: int, change: bool) -> list[Tensor]:
+    """Run copies with vectors drawn anew, larger or smaller, for all tokens; in one place perhaps with others."""
+    batch = len(runner.case.judged)
+    many = runner.call.resampled(list(range(batch)) * copies) if copies > 1 else runner.call
+    given = {one: each.clone() for one, each in many.arguments.items() if isinstance(each, Tensor)}
 
     def other(one: str, vectors: Tensor) -> Tensor:
         chance = seeded(turn)
-        drawn = torch.randn(vectors.shape, generator=chance).to(vectors) * vectors.std() * 10.0 ** (turn % 4 - 2)
-        if one == name and change:
-            front = runner.call.as_batch_position(name, drawn.view(*given[name].shape, -1))
-            front[:, place] = 3 * front.std() * torch.randn(front[:, place].shape, generator=chance).to(front)
+        drawn = torch.randn(vectors.shape, generator=chance).to(vectors) * vectors.std()
+        front = many.as_batch_position(name, drawn.view(*given[name].shape, -1))
+        if one == name:
+            sizes = 10.0 ** (torch.arange(turn * batch, turn * batch + len(front)) // batch % 4 - 2)
+            front *= sizes.to(front)[:, None, None]
+            if change:
+                other = 3 * torch.randn(front[:, place].shape, generator=chance).to(front) * vectors.std()
+                front[:, place] = other * sizes.to(front)[:, None]
         return drawn
 
-    with LookupTracer(given, other), runner.snapshot.run(), torch.set_grad_enabled(runner.mode.grad):
-        return runner.call.outputs(given)
+    with LookupTracer({name: given[name]}, other), runner.snapshot.run(), torch.set_grad_enabled(runner.mode.grad):
+        return many.outputs(given)
 
 
 def _special(case: Case, name: str, vocabulary: int) -> list[int]:
