@@ -6,14 +6,20 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertModel,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    ModernBertConfig,
+    ModernBertModel,
     T5Config,
     T5ForConditionalGeneration,
     WhisperConfig,
@@ -84,3 +90,20 @@ def whisper(attention):
     sizes = {"d_model": 32, "num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 16}
     options = {"decoder_start_token_id": 1, "suppress_tokens": None, "begin_suppress_tokens": None}
     return build(WhisperForConditionalGeneration, WhisperConfig, attention, **SIDES, **TOKENS, **sizes, **options)
+
+
+def gemma3(attention):
+    """Return a model whose first layer is local and whose second is global."""
+    options = {"head_dim": 8, "sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]}
+    return build(Gemma3ForCausalLM, Gemma3TextConfig, attention, **GROUPED, **options)
+
+
+def modernbert(attention):
+    """Return a model whose first layer is global and whose second sees two tokens to each side."""
+    options = {"local_attention": 4, "global_attn_every_n_layers": 2}
+    return build(ModernBertModel, ModernBertConfig, attention, **SMALL, **options)
+
+
+def mamba(attention):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
+    return build(MambaForCausalLM, MambaConfig, attention, **TOKENS, **sizes)

@@ -26,7 +26,9 @@ class Called(NamedTuple):
 
     def again(self, **given: Any) -> Any:
         """Call the module with all these arguments, some of which stand for several."""
-        return self.module(**given, **{name: given[first] for name, first in self.same.items()})
+        given |= {name: given[first] for name, first in self.same.items()}
+        places = sorted((name for name in given if name.isdecimal()), key=int)
+        return self.module(*(given.pop(name) for name in places), **given)
 
 
 def is_states(value: Any) -> bool:
@@ -47,14 +49,12 @@ def calls_of(model: Any, modules: Iterable[nn.Module]) -> Iterator[dict[str, Cal
     names, calls = module_names(model, modules), dict[str, Called]()
 
     def note(module: nn.Module, arguments: Any, keywords: Any) -> None:
-        given = _by_name(module, arguments, keywords)
-        if given is not None:
-            firsts: dict[int, str] = {}
-            same = {name: first for name, each in given.items() if (first := firsts.setdefault(id(each), name)) != name}
-            same = {name: first for name, first in same.items() if isinstance(given[name], Tensor)}
-            kept = {name: copy_of(each) for name, each in given.items() if name not in same}
-            calls.pop(names[module], None)
-            calls[names[module]] = Called(names[module], module, kept, same)
+        given, firsts = _by_name(module, arguments, keywords), dict[int, str]()
+        same = {name: first for name, each in given.items() if (first := firsts.setdefault(id(each), name)) != name}
+        same = {name: first for name, first in same.items() if isinstance(given[name], Tensor)}
+        kept = {name: copy_of(each) for name, each in given.items() if name not in same}
+        calls.pop(names[module], None)
+        calls[names[module]] = Called(names[module], module, kept, same)
 
     handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in names]
     try:
@@ -64,17 +64,16 @@ def calls_of(model: Any, modules: Iterable[nn.Module]) -> Iterator[dict[str, Cal
             handle.remove()
 
 
-def _by_name(module: nn.Module, arguments: Any, keywords: Any) -> dict[str, Any] | None:
-    """Return the arguments of a call by the names that a module takes; None where it takes some without one."""
+def _by_name(module: nn.Module, arguments: Any, keywords: Any) -> dict[str, Any]:
+    """Return the arguments of a call by the names that a module has for them, or else by their places: "0", "1"."""
     try:
-        signature = inspect.signature(module.forward)
-        bound = signature.bind(*arguments, **keywords).arguments
-    except (TypeError, ValueError):
-        return None
-    given: dict[str, Any] = {}
-    for name, value in bound.items():
-        kind = signature.parameters[name].kind
-        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
-            return None
-        given |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    return given
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # functions written in C have no signature
+        parameters = []
+    named = [each.name if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else "" for each in parameters]
+    names = [
+        name or str(place) for place, name in zip(range(len(arguments)), named + [""] * len(arguments), strict=False)
+    ]
+    if any(name.isdecimal() for name in names):  # what has no name is given by its place, and so all before it
+        names = [str(place) for place in range(len(arguments))]
+    return dict(zip(names, arguments, strict=True)) | keywords

@@ -19,7 +19,7 @@ def narrow_modules(runner: Runner, hidden: Tensor) -> list[str]:
 
     Each module that mixes tokens, or is called attention, is asked by itself: which of its
     outputs have a gradient in which of its tokens. Named are those that let through fewer
-    of the pairs than others of their class do, or, where all are alike, all of them.
+    of the pairs, or of all pairs, than others of their class do, or, where all are alike, all.
     """
     found = {}
     for called in _mixers(runner):
@@ -27,11 +27,11 @@ def narrow_modules(runner: Runner, hidden: Tensor) -> list[str]:
             table = _mixes(runner, called)
             mixes = bool((table & ~torch.eye(table.shape[1], dtype=torch.bool)).any())
             if mixes or "attention" in type(called.module).__name__.lower():
-                found[called.name] = type(called.module), int((table & hidden).sum())
+                found[called.name] = type(called.module), (int((table & hidden).sum()), int(table.sum()))
     inner = {name: each for name, each in found.items() if not any(other.startswith(f"{name}.") for other in found)}
     through = {kind: {count for one, count in inner.values() if one is kind} for kind, _ in inner.values()}
     differ = [name for name, (kind, count) in inner.items() if count < max(through[kind])]
-    return differ or [name for name, (_, count) in inner.items() if count < int(hidden.sum())]
+    return differ or [name for name, (_, (count, _)) in inner.items() if count < int(hidden.sum())]
 
 
 def _mixers(runner: Runner) -> Iterator[Called]:

@@ -101,6 +101,8 @@ class Audit:
     missing
         Allowed pairs that nothing reached, as `Leak` without a reason. They leave ``ok`` True,
         unless ``exact``: then each was looked for by many changes, in each mode and length.
+    runs
+        How often the model ran.
     exact
         Whether all that is allowed has to be reached.
     hint
@@ -137,6 +139,7 @@ class Audit:
     judged: Tensor
     tried: tuple[str, ...]
     not_tried: tuple[str, ...]
+    runs: int = 0
     exact: bool = False
     hint: str = ""
     unused: tuple[str, ...] = ()
@@ -241,6 +244,7 @@ def report(every: Sequence[Findings], runs: int, exact: bool) -> Audit:
         judged=first.case.judged,
         tried=(f"{runs} runs", *_tried(every)),
         not_tried=tuple(map(_not_tried, not_tried)),
+        runs=runs,
         exact=exact,
         hint=_hint(every) if exact and missing else "",
         unused=tuple(name for name, moved in first.effects.items() if not moved),
