@@ -177,7 +177,7 @@ ENCODERS = [
     Entry("XLNet", "XLNetModel", TOKENS | {"d_model": 32, "d_inner": 48, "n_layer": 2, "n_head": 4}, REAL, PADDED),
     Entry("XLM", "XLMModel", TOKENS | {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64}, REAL, PADDED),
     Entry("FlauBERT", "FlaubertModel", TOKENS | {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64}, REAL, PADDED),
-    Entry("Longformer, local", "LongformerModel", SMALL | {"attention_window": [4, 4], "max_position_embeddings": 64}, [sliding_window(2, 2)] * 2, LONG),
+    Entry("Longformer, local", "LongformerModel", SMALL | {"attention_window": [4, 4], "max_position_embeddings": 64}, [sliding_window(2, 2)] * 2, LONG, {"without_ids": 0}),
     Entry("BigBird", "BigBirdModel", SMALL | {"attention_type": "original_full"}, REAL, PADDED),
     Entry("ESM", "EsmModel", SMALL | {"max_position_embeddings": 64, "mask_token_id": 3, "position_embedding_type": "rotary"}, REAL, PADDED),
     Entry("Funnel, no pooling", "FunnelModel", TOKENS | {"block_sizes": [2], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 48, "num_decoder_layers": 1}, REAL, PADDED),
@@ -275,7 +275,7 @@ def row(entry: Entry) -> str:
     """Examine a model and write its row."""
     report, seconds, warned = examined(entry)
     verdict = "obeys exactly" if report.ok else f"{len(report.leaks)} leaks" if report.leaks else "hides too much"
-    verdict += f"; {len(report.suspects)} suspects" * bool(report.suspects) + f"; {warned[0]}" * bool(warned)
+    verdict = "; ".join([verdict, *[f"{len(report.suspects)} suspects"] * bool(report.suspects), *warned[:1]])
     unused = f" `{report.unused[0]}` has no effect." if report.unused else ""
     cells = [
         entry.name,
@@ -305,6 +305,7 @@ def table(entries: Iterable[Entry], *more: str) -> str:
 def main() -> None:
     """Write the result."""
     torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
     right, accused = table(MODELS), table(ACCUSED, "why")
     RESULT.write_text(
         f"""# Models of transformers under `audit(..., exact=True)`

@@ -1,15 +1,18 @@
 """Every shortcut of the audit has a cover: with it a fault is found, and without it the same fault is missed."""
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import pytest
+import torch
+from torch import nn
 
-from attnmask import audit
-from attnmask._audit import budgets, engine, probes
+from attnmask import audit, causal
+from attnmask._audit import budgets, engine, probes, reached
 from attnmask._audit.records import Case
 from attnmask._audit.runner import Runner
 from attnmask._measure.snapshot import Snapshot
-from corpus import CLEAN, FAULTS
+from corpus import CLEAN, FAULTS, REACHED
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),
@@ -111,3 +114,60 @@ def test_without_its_cover_a_shortcut_misses_a_fault(name, monkeypatch):
     for each, value in without.items() if isinstance(without, dict) else [(attribute, without)]:
         monkeypatch.setattr(place, each, value)
     assert verdict()
+
+
+class Dropping(nn.Module):
+    """In training, a mean over the past that is dropped nine times of ten."""
+
+    def forward(self, x):
+        kept = not self.training or bool(torch.rand(()) > 0.9)
+        return x + kept * x.cumsum(1)
+
+
+class Memory(nn.Module):
+    """A state that keeps a third of itself with each token, and so 1e-31 of what is 64 tokens back."""
+
+    def forward(self, x):
+        state, states = torch.zeros_like(x[:, 0]), []
+        for token in x.unbind(1):
+            state = state / 3 + token
+            states.append(state)
+        return torch.stack(states, 1)
+
+
+def corpus_case(name):
+    case = next(each for each in REACHED if each.name == name)
+    return lambda seed: (case.make(seed), case.asked(case.inputs(seed)))
+
+
+def floats(model, length):
+    return lambda seed: (model, {"inputs": torch.randn(1, length, 4), "allowed": causal(), "lengths": []})
+
+
+EXACT = {
+    "what ids are looked up as": ("_by_vectors", corpus_case("hard_attention")),
+    "many changes": ("_by_changes", corpus_case("repeats_counted")),
+    "gradients in float64": ("by_gradients", floats(Memory(), 66)),
+    "no chance in training": ("_without_chance", floats(Dropping(), 5)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_without_it_a_model_that_reaches_all_is_accused(name, monkeypatch):
+    """What is asked of a right model is shown in one of several ways, of which each is needed by some model."""
+    attribute, made = EXACT[name]
+
+    def verdict():
+        torch.manual_seed(0)
+        found = []
+        for seed in range(3):
+            model, asked = made(seed)
+            found.append(audit(model, **asked, exact=True, until_leak=True).ok)
+        return all(found)
+
+    assert verdict()
+    if attribute == "_without_chance":
+        monkeypatch.setattr(reached, attribute, nullcontext)
+    else:
+        monkeypatch.setattr(reached._Search, attribute, lambda *asked: None)
+    assert not verdict()

@@ -127,7 +127,6 @@ def test_a_model_is_right_both_ways_and_in_each_layer(name):
 @pytest.mark.parametrize("change", ["hidden", "opened"])
 @pytest.mark.parametrize("name", MODELS)
 def test_one_key_of_one_layer_is_told_and_the_layer_named(name, change):
-    """In three of these models no output of the whole would show it, since another layer makes up for it."""
     asked = MODELS[name]
     model = asked.make("eager")
     with_one_key_changed(model.get_submodule(asked.changed), *getattr(asked, change), hide=change == "hidden")
