@@ -117,10 +117,10 @@ def test_without_its_cover_a_shortcut_misses_a_fault(name, monkeypatch):
 
 
 class Dropping(nn.Module):
-    """In training, a mean over the past that is dropped nine times of ten."""
+    """In training, a sum over the past that is dropped half of the time."""
 
     def forward(self, x):
-        kept = not self.training or bool(torch.rand(()) > 0.9)
+        kept = not self.training or bool(torch.rand(()) >= 0.5)
         return x + kept * x.cumsum(1)
 
 
@@ -158,10 +158,10 @@ def test_without_it_a_model_that_reaches_all_is_accused(name, monkeypatch):
     attribute, made = EXACT[name]
 
     def verdict():
-        torch.manual_seed(0)
         found = []
         for seed in range(3):
             model, asked = made(seed)
+            torch.manual_seed(seed)
             found.append(audit(model, **asked, exact=True, until_leak=True).ok)
         return all(found)
 
