@@ -145,11 +145,13 @@ def changes(
         if bool(each.cells.any()):
             runner.asked_of.add(each.name)
             try:
-                same = runner.case.same_rows(each.apply(runner.case))
+                given = each.apply(runner.case)
+                same = runner.case.same_rows(given)
             except Exception as error:  # no lookup of just these ids, or whatever a function of the inputs raises
                 yield NotTried(Untried.SOME_VALUES, runner.mode, runner.case.label, each.name, one_line(error))
                 continue
-            todo.append(each._replace(same=same))
+            if not torch.equal(given[each.name], runner.case.call.arguments[each.name]):
+                todo.append(each._replace(same=same))
     for each in todo[:unbatched]:
         yield from _at_given_shape(runner, each)
     for item in _in_batches(runner, todo[unbatched:], known):
