@@ -387,6 +387,15 @@ def test_a_layer_is_asked_by_itself():
     assert "In transformer.h.1.attn:" not in str(report)
 
 
+def test_layers_take_arguments_without_names_and_functions_have_layers():
+    encoder = attnmask.Encoder(layers=2, d_model=8)
+    asked = {"inputs": X, "exact": True, "layers": {"Encoder.layers.*.attention": causal()}, "lengths": []}
+    assert audit(lambda x: encoder(x, causal()), **asked).ok
+    blind = audit(lambda x: encoder(x, [causal(), attnmask.sliding_window(1)]), **asked)
+    assert [each.ok for each in blind.layers.values()] == [True, False]
+    assert "sliding_window(1) would fit" in blind.layers["Encoder.layers.1.attention"].hint
+
+
 def test_a_layer_that_is_not_called_is_an_error():
     with pytest.raises(ValueError, match=r"layers to name modules that the model calls with tokens; got 'h\.\*'.*attn"):
         audit(gpt2("eager"), {"input_ids": SIX}, lengths=[], layers={"h.*": causal()})

@@ -28,7 +28,8 @@ class Called(NamedTuple):
         """Call the module with all these arguments, some of which stand for several."""
         given |= {name: given[first] for name, first in self.same.items()}
         places = sorted((name for name in given if name.isdecimal()), key=int)
-        return self.module(*(given.pop(name) for name in places), **given)
+        unnamed = [given.pop(name) for name in places]
+        return self.module(*unnamed, **given)
 
 
 def is_states(value: Any) -> bool:

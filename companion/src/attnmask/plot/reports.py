@@ -112,9 +112,12 @@ def _in_picture(leak: Leak, report: Audit, of: str, batch: int) -> bool:
 
 
 def _title(report: Audit, of: str, batch: int, leaks: int) -> str:
-    """Say how many leaks there are in the picture, and how many elsewhere."""
+    """Say how many leaks there are in the picture, and how many elsewhere; or how much is hidden that may not be."""
     drawn = {str(each) for each in report.leaks if _in_picture(each, report, of, batch)}
     others = len({str(each) for each in report.leaks} - drawn)
+    hidden = sum(_in_picture(each, report, of, batch) for each in report.missing) if report.exact else 0
+    if hidden and not leaks and not others:
+        return f"{hidden} pair{'s' * (hidden > 1)} hidden"
     return f"{leaks or 'no'} leak{'s' * (leaks > 1)}" + f", {others} elsewhere" * (others > 0)
 
 
