@@ -52,7 +52,7 @@ def test_the_archives_are_fit_for_the_index(archives):
 def test_the_wheel_holds_the_package_and_nothing_else(archives):
     with zipfile.ZipFile(archives[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-        assert names == MODULES | {"attnmask/py.typed", "attnmask/_audit/README.md"}
+        assert names == MODULES | {"attnmask/py.typed", "attnmask/_audit/README.md", "attnmask/_invariance/README.md"}
         rest = {name.split("/", 1)[1] for name in set(wheel.namelist()) - names}
     assert rest == {"METADATA", "WHEEL", "RECORD", "licenses/LICENSE"}
 
@@ -60,7 +60,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives):
 def test_the_source_archive_holds_what_a_wheel_is_made_of(archives):
     with tarfile.open(archives[0]) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
-    package = {f"src/{name}" for name in MODULES | {"attnmask/py.typed", "attnmask/_audit/README.md"}}
+    package = {
+        f"src/{name}"
+        for name in MODULES | {"attnmask/py.typed", "attnmask/_audit/README.md", "attnmask/_invariance/README.md"}
+    }
     assert names - {".gitignore"} == package | {"README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", "pyproject.toml"}
 
 

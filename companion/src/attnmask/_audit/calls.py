@@ -41,6 +41,7 @@ def is_states(value: Any) -> bool:
 def calls_of(model: Any, modules: Iterable[nn.Module]) -> Iterator[dict[str, Called]]:
     """While active, note with which arguments each module is called, the last time: in the order in which they start.
 
+    >>> import torch
     >>> outer = nn.Sequential(nn.Linear(2, 2))
     >>> with calls_of(outer, [outer]) as calls:
     ...     _ = outer(torch.zeros(1, 3, 2))
