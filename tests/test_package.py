@@ -213,7 +213,7 @@ def test_the_package_needs_four_libraries():
 def test_the_readme_examples_run():
     readme = (COMPANION / "README.md").read_text(encoding="utf-8")
     examples = [textwrap.dedent(each) for each in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)]
-    assert len(examples) == readme.count("```python") == 4
+    assert len(examples) == readme.count("```python") == 5
     done = subprocess.run([sys.executable, "-c", "".join(examples)], capture_output=True, text=True, check=True)
     first, second, third = done.stdout.strip().rsplit("\n", 2)
     assert first.startswith("torch.Size([2, 4, 4])")
