@@ -65,10 +65,12 @@ def assert_allowed(
     found = audit(model, inputs, allowed, **options, until_leak=True)
     if not found.ok:
         raise AssertionError(str(found))
-    if found.suspects or found.unused:
+    if found.suspects or found.unused or any(each.suspects for each in found.layers.values()):
         warnings.warn(str(found), stacklevel=2)
-    elif found.not_tried:
-        warnings.warn(f"Not tried: {'; '.join(found.not_tried)}.", NotTriedWarning, stacklevel=2)
+        return
+    layers = [f"in {name}: {each}" for name, layer in found.layers.items() for each in layer.not_tried]
+    if found.not_tried or layers:
+        warnings.warn(f"Not tried: {'; '.join([*found.not_tried, *layers])}.", NotTriedWarning, stacklevel=2)
 
 
 def audit(
@@ -130,8 +132,8 @@ def audit(
         nothing is dropped meanwhile. What no change could show is said.
     layers
         Masks of single modules, by name or pattern, as ``{"layers.*.attention": causal()}``:
-        each is also asked by itself, with what it was called with in eval or else as it is. What one
-        layer hides or shows may not show in the end, where another layer makes up for it.
+        each is also asked by itself, with what the model calls it with, in the mode that it is
+        in. What one layer hides need not show in the end, where another makes up for it.
     without_ids
         Token ids that are never put in the place of others, such as those of images.
 
@@ -173,10 +175,8 @@ def audit(
     found = report(*answer(question), exact)
     if layers is None or (until_leak and not found.ok):
         return found
-    return replace(
-        found,
-        layers={name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()},
-    )
+    alone = {name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()}
+    return replace(found, layers=alone)
 
 
 def assert_padding_invariant(

@@ -12,6 +12,7 @@ from attnmask._audit.calls import Called, calls_of
 from attnmask._audit.question import Question
 from attnmask._check import type_error, value_error
 from attnmask._measure.snapshot import Snapshot
+from attnmask.masks import sliding_window
 
 _NAMES = 6  # of modules, in an error
 
@@ -23,11 +24,8 @@ def questions_of_layers(question: Question, layers: Mapping[str, Any]) -> dict[s
     what its outputs may depend on: of its tokens, or of several inputs by name.
     """
     if not isinstance(layers, Mapping) or not layers:
-        wanted, cause = (
-            "layers to give masks by the names of modules",
-            "one mask meant for all: layers={'*.attention': mask}",
-        )
-        raise type_error(wanted, f"{layers!r}", cause)
+        cause = "one mask meant for all: layers={'*.attention': mask}"
+        raise type_error("layers to give masks by the names of modules", f"{layers!r}", cause)
     call = question.call(question.inputs)
     with torch.inference_mode(False), Snapshot(question.model) as original:
         with suppress(Exception), original.run(), torch.no_grad():  # a function may call modules that it does not name
@@ -46,8 +44,10 @@ def questions_of_layers(question: Question, layers: Mapping[str, Any]) -> dict[s
 
 
 def _of_layer(question: Question, called: Called, allowed: Any) -> Question:
-    """Ask about one module with the arguments of its call; a lone mask is about the keys, which come last."""
-    states = list(called.states)
-    by_name = allowed if isinstance(allowed, Mapping) else {states[-1]: allowed}
-    layer = replace(question, model=called.again, make_inputs=None, inputs=called.arguments, allowed=by_name)
-    return replace(layer, same_sequence=states[0], lengths=(), position_axis=None, without_ids=())
+    """Ask about one module with the arguments of its call; a lone mask is about keys, and each output has one query."""
+    first, *others = called.states
+    if not isinstance(allowed, Mapping):
+        allowed = {first: sliding_window(0), **dict.fromkeys(others, allowed)} if others else {first: allowed}
+    layer = replace(question, model=called.again, make_inputs=None, inputs=called.arguments, allowed=allowed)
+    axis = 0 if question.position_axis == 0 else None  # tokens first, in the layers too
+    return replace(layer, same_sequence=first, lengths=(), position_axis=axis, without_ids=())

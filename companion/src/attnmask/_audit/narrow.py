@@ -39,9 +39,8 @@ def _mixers(runner: Runner) -> Iterator[Called]:
     with calls_of(runner.call.model, runner.snapshot.modules) as calls, runner.snapshot.run(), torch.enable_grad():
         runner.call.outputs({})
     for called in calls.values():
-        of_torch = type(called.module).__module__ in _EACH_ALONE and not isinstance(
-            called.module, nn.MultiheadAttention
-        )
+        kind = type(called.module)
+        of_torch = kind.__module__ in _EACH_ALONE and kind is not nn.MultiheadAttention
         tokens = [each.shape[:2] == runner.case.judged.shape for each in called.states.values()]
         if not of_torch and any(tokens):
             yield called

@@ -122,8 +122,11 @@ class _Search:
     def _change(self, runner: Runner, name: str, attempts: list[Attempt]) -> None:
         copies = runner.copies(len(attempts)) if attempts else 1
         for chunk in (attempts[at : at + copies] for at in range(0, len(attempts), copies)):
-            before = [_surroundings(runner, name, turn) for _, turn in chunk]
-            after = [_changed(runner, name, given, attempt) for given, attempt in zip(before, chunk, strict=True)]
+            try:
+                before = [_surroundings(runner, name, turn) for _, turn in chunk]
+                after = [_changed(runner, name, given, attempt) for given, attempt in zip(before, chunk, strict=True)]
+            except ValueError:  # no other ids to change these to
+                return
             for (place, _), given, moved in zip(chunk, after, self._moved(runner, before, after), strict=True):
                 if moved is not None:
                     self.ran[name][:, place] = True

@@ -170,7 +170,8 @@ class Audit:
         length = next(iter(self.allowed.values())).shape[2]
         lines = [self.verdict]
         for name, layer in self.layers.items():
-            lines += [f"In {name}:", *(f"  {line}" for line in str(layer).splitlines())] * (not layer.ok)
+            if layer.suspects or not layer.ok:
+                lines += [f"In {name}:", *(f"  {line}" for line in str(layer).splitlines())]
         for title, found in (("leak", self.leaks), ("NaN", self.nan), ("suspect", self.suspects)):
             lines += _listed(title, found, length)
         lines += _missed(self.missing, self.hint, length) if self.exact or not self.ended else ()
@@ -353,8 +354,13 @@ def _hidden(every: Sequence[Findings]) -> Iterator[Leak]:
 
 def _hint(every: Sequence[Findings]) -> str:
     """Say what each output misses, which rule would fit, and which modules hide it."""
-    findings = max((each for each in every if each.failed), key=lambda each: each.case.length)
-    name, pairs = next((name, each.pairs) for (name, _), each in findings.hidden.items() if bool(each.pairs.any()))
+    hiding = [
+        (findings, name, each.pairs)
+        for findings in every
+        for (name, _), each in findings.hidden.items()
+        if bool(each.pairs.any())
+    ]
+    findings, name, pairs = max(hiding, key=lambda each: each[0].case.length)
     case = findings.case
     required = case.required_pairs(name)
     missed, rule = what_is_missed(pairs, required), fitting_rule(required & ~pairs, required)
