@@ -103,8 +103,9 @@ def _each_id(case: Case, name: str, patterns: list[Tensor], seed: int) -> Iterat
     """Yield changes to one and the same id: all of a small vocabulary; else those compared with, and those there."""
     size = case.tokens.vocabulary.get(name, 0)
     special = sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < size)
-    ids = list(range(size)) if size <= _FEW_IDS else special[:_FEW_IDS]
-    most = _FEW_PAIRS if size <= _FEW_IDS else 2 * len(ids)
+    there = set(case.call.as_batch_position(name).unique().tolist()) if size else set()
+    ids = list(range(size)) if size <= _FEW_IDS else [*special, *sorted(there - set(special))][:_FEW_IDS]
+    most = _FEW_PAIRS if size <= _FEW_IDS else len(ids) + len(special)  # those compared with, once more
     for shift, place in islice(product(range(len(patterns)), range(len(ids))), most):
         yield Perturbation(name, patterns[(place + shift) % len(patterns)], Kind.EQUAL, seed=ids[place])
     for row in range(_MIXED) if patterns and size > _FEW_IDS else ():
