@@ -34,7 +34,7 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 _AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
 _FEW_IDS, _FEW_PAIRS = 32, 128  # ids of a vocabulary of which each is tried, and with sets of cells at most
-_MIXED = 4  # sets of cells that get ids which stand elsewhere in the inputs
+_MIXED = 4  # large sets of cells that get, in turn, the ids which stand in the inputs
 
 
 # ---- gradients ------------------------------------------------------------------------
@@ -100,16 +100,16 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
 
 
 def _each_id(case: Case, name: str, patterns: list[Tensor], seed: int) -> Iterator[Perturbation]:
-    """Yield changes to one and the same id: all of a small vocabulary; else those compared with, and those there."""
+    """Yield changes to one id: all of a small vocabulary, else those that are compared with; and to those there."""
     size = case.tokens.vocabulary.get(name, 0)
     special = sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < size)
-    there = set(case.call.as_batch_position(name).unique().tolist()) if size else set()
-    ids = list(range(size)) if size <= _FEW_IDS else [*special, *sorted(there - set(special))][:_FEW_IDS]
-    most = _FEW_PAIRS if size <= _FEW_IDS else len(ids) + len(special)  # those compared with, once more
+    ids = list(range(size)) if size <= _FEW_IDS else special[:_FEW_IDS]
+    most = _FEW_PAIRS if size <= _FEW_IDS else 2 * len(ids)
     for shift, place in islice(product(range(len(patterns)), range(len(ids))), most):
         yield Perturbation(name, patterns[(place + shift) % len(patterns)], Kind.EQUAL, seed=ids[place])
-    for row in range(_MIXED) if patterns and size > _FEW_IDS else ():
-        yield Perturbation(name, patterns[row % len(patterns)], Kind.THERE, seed + row)
+    large = sorted(patterns, key=lambda cells: -int(cells.sum()))
+    for row in range(_MIXED) if large and size > _FEW_IDS else ():
+        yield Perturbation(name, large[row % len(large)], Kind.THERE, seed=row)
 
 
 def singles(findings: Findings) -> Iterator[Perturbation]:

@@ -21,7 +21,7 @@ class Kind(Enum):
     ZERO = "zeros; of ids, the first one"
     EQUAL = "one and the same everywhere, drawn anew; of ids, that of the seed's number"
     REPEATED = "that of the sample's first place everywhere"
-    THERE = "as SMALL; of ids, those that stand in the inputs"
+    THERE = "as SMALL; of ids, those that stand in the inputs, in turn; with the next seed, a quarter further"
 
 
 def other_values(
@@ -92,7 +92,8 @@ def _other_ids(
         case Kind.REPEATED:
             places = places[:, :1].expand_as(places) % len(ids)
         case Kind.THERE if len(there):
-            return there[drawn(0, len(there))].to(values.dtype)
+            turn = seed * max(1, len(there) // 4) + torch.arange(values.numel(), device=values.device)
+            return there[turn.reshape(values.shape) % len(there)].to(values.dtype)
         case Kind.HUGE:
             places = (torch.arange(places.numel(), device=places.device).reshape(places.shape) + seed) % 6 - 3
             places = places % len(ids)
