@@ -1,11 +1,11 @@
-"""Every model of the corpus that hides too much is told with `exact=True`, and no model that reaches all is accused."""
+"""Every model of the corpus that hides too much is told with `exact=True`."""
 
 import warnings
 
 import pytest
 
 from attnmask import NotTriedWarning, assert_allowed, audit
-from corpus import NARROW, REACHED
+from corpus import NARROW
 
 SEEDS = range(5)
 pytestmark = [
@@ -47,13 +47,4 @@ def test_without_exact_nothing_is_demanded(case):
     if not case.leaks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotTriedWarning)
-            assert_allowed(case.make(0), **case.asked(case.inputs(0)))
-
-
-@pytest.mark.parametrize("case", REACHED, ids=[case.name for case in REACHED])
-def test_a_model_that_reaches_all_is_not_accused(case):
-    """For five seeds, in the modes in which it is right; not even a suspect."""
-    for seed in SEEDS:
-        report = audit(case.make(seed), **case.asked(case.inputs(seed)), exact=True)
-        assert report.ok, report
-        assert not report.suspects, report
+            assert_allowed(case.make(0), **case.asked(case.inputs(0)), lengths=[])
