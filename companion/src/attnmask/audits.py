@@ -175,7 +175,8 @@ def audit(
     found = report(*answer(question), exact)
     if layers is None or (until_leak and not found.ok):
         return found
-    alone = {name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()}
+    asked = questions_of_layers(question, layers)
+    alone = {name: replace(report(*answer(each), exact), subject="layer") for name, each in asked.items()}
     return replace(found, layers=alone)
 
 
