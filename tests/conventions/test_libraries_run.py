@@ -4,7 +4,9 @@ All that imports a framework of the table stands in this one file: they take lon
 """
 
 import math
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -271,3 +273,51 @@ def test_arrays_of_other_frameworks_are_read():
         assert read(jnp.asarray(array)).same_as(causal(), 3)
         assert read(tf.constant(array)).same_as(causal(), 3)
     assert conventions.from_huggingface(np.where(array == 1, 0.0, -np.inf)).same_as(causal(), 3)
+
+
+def test_the_recipes_of_the_cheat_sheet_give_what_attend_gives(capsys):
+    sheet = (Path(__file__).parents[2] / "book" / "reference" / "cheat-sheet.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", sheet, flags=re.DOTALL)
+    start, pytorch, empty, cache, packing, loss, hugging, others, unknown = blocks
+    names = {}
+    exec(start, names)
+    query, key, value, mask, keep, ids = (names[each] for each in ("query", "key", "value", "mask", "keep", "ids"))
+    wanted = attend(query, key, value, mask).output
+    assert torch.equal(keep, ids != 0)
+    torch.testing.assert_close(names["output"], wanted)
+
+    exec(pytorch, names)
+    written = torch.nn.functional.scaled_dot_product_attention(query, key, value, **names["written"])
+    torch.testing.assert_close(written, wanted)
+    assert (names["weights"][~mask.dense(4)[:, 0]] == 0).all()
+    assert names["output"].isfinite().all()
+
+    exec(empty, names)
+    left = attend(query, key, value, causal() & padding(keep.flip(1)), empty_rows="nan").output
+    assert left.isnan().any()
+    assert torch.equal(names["output"].isfinite(), torch.ones_like(left, dtype=torch.bool))
+    torch.testing.assert_close(names["output"][left.isfinite()], left[left.isfinite()])
+
+    exec(cache, names)
+    torch.testing.assert_close(names["output"], wanted[:, :, -1:])
+
+    exec(packing, names)
+    assert names["position_ids"].tolist() == [[0, 1, 2, 0], [0, 0, 1, 2]]
+    assert names["targets"].tolist() == [[-100, 6, 7, -100], [-100, -100, 0, 0]]
+
+    exec(loss, names)
+    pairs = [(0, 0), (0, 1), (1, 0)]  # tokens 5 and 6 of the first sample and 8 of the second have a real next token
+    by_hand = [-names["logits"][b, t].log_softmax(-1)[ids[b, t + 1]] for b, t in pairs]
+    torch.testing.assert_close(names["loss"], sum(by_hand) / 3)
+
+    exec(hugging, names)
+    alone = names["model"](ids[1:, :2].flip(1)).logits[0]
+    torch.testing.assert_close(names["output"].logits[1, 2:], alone, atol=1e-5, rtol=1e-5)
+    assert names["text"].shape == (2, 6)
+
+    exec(others, names)
+    in_jax = torch.tensor(np.array(names["output"])).transpose(1, 2)
+    torch.testing.assert_close(in_jax, wanted, atol=1e-5, rtol=1e-5)
+
+    exec(unknown, names)
+    assert "2 readings fit" in capsys.readouterr().out
