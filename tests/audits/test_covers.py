@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attnmask import audit, causal
-from attnmask._audit import budgets, engine, probes, reached, records
+from attnmask._audit import budgets, engine, reached, records
 from attnmask._audit.records import Case
 from attnmask._audit.runner import Runner
 from attnmask._measure.snapshot import Snapshot
