@@ -14,9 +14,13 @@ import torch.nn.functional as F
 from flax import nnx
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from transformers import BartConfig, DynamicCache, LlamaConfig
+from transformers import BartConfig, DynamicCache, LlamaConfig, MistralConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
 from transformers.models.bart.modeling_bart import BartAttention, eager_attention_forward
 
 from attnmask import Mask, conventions
@@ -192,3 +196,22 @@ FLAGS = {
     "model(...)": hugging_face_flag,
     "create_causal_mask": hugging_face_flag,
 }
+
+
+# ---- the window of each call: which of nine keys each query sees ------
+
+
+def hugging_face_window(left: int, right: int) -> Tensor:
+    """A decoder looks back only; ``left`` is its ``sliding_window``."""
+    config = MistralConfig(sliding_window=left, attn_implementation="sdpa")
+    states = torch.empty(1, 9, 1)
+    return create_sliding_window_causal_mask(config, states, attention_mask=None, past_key_values=None)[0, 0]
+
+
+def jax_window(left: int, right: int) -> Tensor:
+    query, value = jnp.zeros((1, 9, 1, 9)), jnp.eye(9)[None, :, None]
+    weights = jax.nn.dot_product_attention(query, query, value, local_window_size=(left, right))
+    return torch.tensor(np.asarray(weights))[0, :, 0] > 0
+
+
+WINDOWS = {"model(...)": hugging_face_window, "jax.nn.dot_product_attention": jax_window}

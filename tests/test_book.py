@@ -16,9 +16,13 @@ from write_cheat_sheet import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*/*.ipynb"))
+PAGES = [*NOTEBOOKS, *sorted((ROOT / "book").rglob("*.md")), ROOT / "README.md", ROOT / "companion" / "README.md"]
 # Every cell whose run is not compared as usual, by the tag that says so. A cell that nbval skips would be named here.
 TAGGED = {"raises-exception": {"03-03"}}
 HARMLESS_TAGS = {"full-width"}
+# What a reader can take in: words of prose in a chapter, lines of code in a cell. Cells that need more are named here.
+WORDS, LINES = 2400, 20
+LONGER_CELLS: set[str] = set()
 PATH_OF_A_MACHINE = re.compile(r"(?<![\w.:/])/(work|tmp|root|opt|home|Users)/|[A-Z]:\\|site-packages")
 
 
@@ -29,6 +33,10 @@ def cells(path, kind=None):
 
 def prose(path):
     return "\n\n".join("".join(cell["source"]) for cell in cells(path, "markdown"))
+
+
+def title_of(path):
+    return "".join(cells(path)[0]["source"]).splitlines()[0].removeprefix("# ")
 
 
 def draws(cell):
@@ -91,6 +99,30 @@ def test_a_sentence_stands_before_every_cell(path):
 
 
 @every_notebook
+def test_a_chapter_is_read_in_a_quarter_of_an_hour(path):
+    assert len(prose(path).split()) <= WORDS
+    longer = {cell["id"] for cell in cells(path, "code") if len("".join(cell["source"]).splitlines()) > LINES}
+    assert longer == {name for name in LONGER_CELLS if name.startswith(path.stem[:2])}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_to_a_chapter_bears_its_title_or_its_number(page):
+    """The number alone in the cheat-sheet and as "chapter 13", number and title on the landing page, else the title."""
+    text = prose(page) if page.suffix == ".ipynb" else page.read_text(encoding="utf-8")
+    assert not re.search(r"\b[Cc]hapters? \d", re.sub(r"\[[^]]*\]\([^)]*\)", "", text)), "a chapter that is not linked"
+    for words, target in re.findall(r"\[([^]]*)\]\(([^)\s]*\.ipynb)\)", text):
+        path = (page.parent / target).resolve()
+        assert path in NOTEBOOKS, target
+        number, title = path.stem[:2], title_of(path)
+        assert " ".join(words.split()) in (title, number, f"{number} {title}", f"chapter {int(number)}"), words
+
+
+def test_the_readme_links_every_chapter():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"[{title_of(path)}]({path.relative_to(ROOT)})" in readme for path in NOTEBOOKS)
+
+
+@every_notebook
 def test_a_chapter_has_its_four_parts(path):
     text = prose(path)
     opening = text.split("## ")[0]
@@ -142,18 +174,18 @@ def test_a_notebook_says_nothing_of_the_machine_it_ran_on(path):
 
 def test_no_tracked_text_holds_a_path_of_a_machine():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    texts = [
-        ROOT / name for name in tracked if Path(name).suffix not in (".png", ".ipynb") and name != "tests/test_book.py"
-    ]
-    for path in texts:
-        assert not PATH_OF_A_MACHINE.search(path.read_text(encoding="utf-8")), path
+    names = [name for name in tracked if Path(name).suffix != ".png" and name != "tests/test_book.py"]
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    for name, text in texts.items():
+        assert name.endswith(".ipynb") or not PATH_OF_A_MACHINE.search(text), name
+        # The companion is on no package index: a name there would be a stranger's.
+        assert not re.search(r"pip install [^`\n]*\battnmask", text), name
 
 
 def test_the_landing_page_names_every_chapter_and_describes_its_picture():
     landing = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
-        title = "".join(cells(path)[0]["source"]).splitlines()[0].removeprefix("# ")
-        assert f"[{path.stem[:2]} {title}]({path.relative_to(ROOT / 'book')})" in landing
+        assert f"[{path.stem[:2]} {title_of(path)}]({path.relative_to(ROOT / 'book')})" in landing
     assert landing.count("```{figure}") == len(re.findall(r"^:alt: .{60,}$", landing, flags=re.MULTILINE)) > 0
 
 

@@ -31,6 +31,7 @@ ORDER = [
     "conventions/huggingface",
     "conventions/keras_jax",
     "conventions/gpu",
+    "conventions/documented",
     "conventions/__init__",
     "conventions/readings",
     "attention",

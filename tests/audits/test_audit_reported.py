@@ -364,7 +364,7 @@ def test_a_mask_argument_that_does_nothing_is_told(kind):
 
 
 def test_a_layer_is_asked_by_itself():
-    """Two layers without a residual, of which the second makes up for nothing, and hides nothing in the end."""
+    """The second layer makes up for what the first hides, so that nothing is missing in the end."""
     model = gpt2("eager")
     attention = model.transformer.h[0].attn
     forward = attention.forward
@@ -383,6 +383,8 @@ def test_a_layer_is_asked_by_itself():
     assert [each.ok for each in report.layers.values()] == [False, True]
     first = report.layers["transformer.h.0.attn"]
     assert [(each.output, each.input) for each in first.missing] == [(4, 2)]
+    assert first.verdict == "The layer hides more than its mask does, as far as was tried."
+    assert report.layers["transformer.h.1.attn"].verdict == "The layer obeys its mask exactly, as far as was tried."
     assert "In transformer.h.0.attn:" in str(report)
     assert "In transformer.h.1.attn:" not in str(report)
 

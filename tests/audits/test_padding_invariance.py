@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, embedding, scaled_dot_product_attention
 
-from attnmask import assert_padding_invariant
+from attnmask import NotTriedWarning, assert_padding_invariant
 from attnmask._invariance.axes import asked
 from attnmask._invariance.trials import SAMPLES, chosen, trials
 from real_models import bart, bert, gpt2, llama, mistral, t5
@@ -468,6 +468,23 @@ every_attention = pytest.mark.parametrize("attention", ["eager", "sdpa"])
 
 def counted(keep):
     return (keep.long().cumsum(1) - 1).clamp(min=0)
+
+
+def test_position_ids_that_count_padding_are_not_judged_and_that_is_said():
+    """Cut with the sample, they are as wrong alone; those that count real tokens, or start anywhere, are silent."""
+    table = torch.randn(30, SIZE)
+
+    def model(x, position_ids):
+        return x + table.to(x.dtype)[position_ids]
+
+    by_column = torch.arange(6).expand(3, -1)
+    with pytest.warns(NotTriedWarning, match="not judged: position_ids, .*the first real token of sample 1 has 2"):
+        assert_padding_invariant(model, {"x": TOKENS, "position_ids": by_column}, LEFT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_padding_invariant(model, {"x": TOKENS, "position_ids": by_column}, RIGHT)
+        for silent in (counted(LEFT), by_column + 7):
+            assert_padding_invariant(model, {"x": TOKENS, "position_ids": silent}, LEFT)
 
 
 @every_attention

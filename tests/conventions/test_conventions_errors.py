@@ -302,7 +302,7 @@ CASES = {
         lambda: conventions.need("torch", "no_such_framework"),
         "torch, no_such_framework",
         "no no_such_framework",
-        "they are an extra of the companion; pip install 'attnmask[frameworks]'",
+        "they are an extra of the companion; from the project's root, pip install './companion[frameworks]'",
     ),
 }
 

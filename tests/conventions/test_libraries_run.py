@@ -4,7 +4,9 @@ All that imports a framework of the table stands in this one file: they take lon
 """
 
 import math
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ from attnmask import (
     sliding_window,
 )
 from attnmask.conventions import LIBRARIES
-from libraries import FLAGS, MODULES, RUNS, hugging_face_2d, identity_layer, keras_layer, multihead, sdpa_float
+from libraries import FLAGS, MODULES, RUNS, WINDOWS, hugging_face_2d, identity_layer, keras_layer, multihead, sdpa_float
 
 BATCH, HEADS, D = 2, 2, 4
 KEEP = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])
@@ -88,7 +90,7 @@ def test_a_library_with_the_converted_mask_gives_what_attend_gives(row, name):
         "zeros": torch.zeros_like(value),
         "NaN": torch.full_like(value, torch.nan),
         "mean of all values": value.mean(-2, keepdim=True).expand_as(value),
-    }[row.empty_row]
+    }[row.empty_row.partition(";")[0]]
     torch.testing.assert_close(output[empty], gets[:, :, :query_len][empty], atol=1e-5, rtol=1e-5, equal_nan=True)
     assert empty.any() == ("empty" in name) or row.call == "create_causal_mask"
 
@@ -101,16 +103,43 @@ def test_a_causal_flag_counts_from_the_corner_that_the_table_names(call):
         "upper left": torch.tensor([[1, 0, 0, 0, 0], [1 / 2, 1 / 2, 0, 0, 0]]),
         "lower right": torch.tensor([[1 / 4, 1 / 4, 1 / 4, 1 / 4, 0], [1 / 5] * 5]),
     }
-    corners = {row.alignment for row in LIBRARIES if row.call == call} - {""}
+    corners = {row.corner for row in LIBRARIES if row.call == call} - {""}
     torch.testing.assert_close(weights, by_hand[corners.pop()])
     assert not corners
 
 
 def test_every_causal_flag_in_the_table_is_tested():
-    assert {row.call for row in LIBRARIES if row.alignment and row.version} == set(FLAGS)
+    assert {row.call for row in LIBRARIES if row.corner and row.version} == set(FLAGS)
 
 
-def test_the_notes_on_empty_rows():
+@pytest.mark.parametrize("call", WINDOWS)
+def test_a_window_holds_as_many_keys_as_the_table_says(call):
+    """Of nine tokens; the words of the table say how many keys the token in the middle sees, itself included."""
+    (words,) = {row.window for row in LIBRARIES if row.call == call} - {""}
+    holds = {"W keys": lambda left, right: left, "l + 1 + r keys": lambda left, right: left + 1 + right}
+    for left, right in ((2, 0), (3, 0), (2, 1)):
+        if (left, right) == (2, 1) and "(l, r)" not in words:
+            continue
+        seen = WINDOWS[call](left, right)[4]  # (query, key)
+        assert int(seen.sum()) == holds[words.split(": ")[1]](left, right)
+        assert bool(seen[4])
+
+
+def test_every_window_in_the_table_is_tested():
+    assert {row.call for row in LIBRARIES if row.window and row.version} == set(WINDOWS)
+
+
+def test_keras_broadcasts_the_axes_of_its_mask():
+    query, key, value = qkv(5, 5)
+    wanted = attend(query, key, value, padding(KEEP)).output
+    for shape in ((BATCH, 1, 5), (BATCH, 1, 1, 5)):
+        merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, value, key)]
+        layer = identity_layer(HEADS, D, merged)
+        output = torch.tensor(np.array(layer(*merged, attention_mask=KEEP.reshape(shape).numpy())))
+        torch.testing.assert_close(output, wanted.transpose(1, 2).flatten(2), atol=1e-5, rtol=1e-5)
+
+
+def test_what_the_table_says_of_empty_rows_on_other_paths():
     mask, query_len, key_len = MASKS["an empty sample"]
     query, key, value = qkv(query_len, key_len)
     mean = value[1].mean(-2, keepdim=True).expand_as(value[1])
@@ -119,11 +148,16 @@ def test_the_notes_on_empty_rows():
     torch.testing.assert_close(hugging_face_2d(query, key, value, mask, "eager")[1], mean)
     torch.testing.assert_close(sdpa_float(query, key, value, mask, fill=-1e9)[1], mean)
     assert (multihead(query, key, value, mask, need_weights=False, bias=3.0)[1] == 3.0).all()
-    notes = {row.argument: row.note for row in LIBRARIES}
-    assert "zeros with dropout, or return_attention_scores=True" in notes["attention_mask"]
-    assert "eager: mean of all values" in notes["attention_mask (2-D)"]
-    assert "-1e9 gives the mean of all values in float32" in notes["attn_mask (float)"]
-    assert "out_proj.bias" in notes["key_padding_mask"]
+    others = {row.call + " " + row.argument: row.empty_row.partition("; ")[2] for row in LIBRARIES if row.version}
+    assert {call: other for call, other in others.items() if other} == {
+        "layers.MultiHeadAttention attention_mask": "with dropout or return_attention_scores=True: zeros",
+        "model(...) attention_mask (2-D)": "eager attention: mean of all values",
+        "create_causal_mask and_mask_function": "eager attention: mean of all values",
+        "F.scaled_dot_product_attention attn_mask (float)": "-1e9 in float32: mean of all values",
+        "nn.MultiheadAttention key_padding_mask": "without weights, off the fast path: the output bias",
+        "nn.MultiheadAttention attn_mask": "without weights, off the fast path: the output bias",
+        "nn.Transformer six masks": "on the fast path: NaN, or zeros in nested tensors",
+    }
 
 
 def test_the_rows_that_cast_numbers_turn_an_additive_mask_upside_down():
@@ -151,6 +185,7 @@ def test_the_rows_that_cast_numbers_turn_an_additive_mask_upside_down():
     assert casting == ["attention_mask (2-D)", "attention_mask", "mask"]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_an_empty_row_in_nn_transformer_as_its_row_says():
     """Finite in training, where the attention gives zeros and its bias; NaN in evaluation without gradients."""
     row = next(row for row in LIBRARIES if row.call == "nn.Transformer")
@@ -168,12 +203,14 @@ def test_an_empty_row_in_nn_transformer_as_its_row_says():
     assert output.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert (caught[0][1, 0] == 3.0).all()
-    assert row.empty_row == "zeros"
-    assert "before the output bias" in row.note
+    assert row.empty_row == "the output bias; on the fast path: NaN, or zeros in nested tensors"
     attention._forward_hooks.clear()  # a hook keeps the layer off its fast path
     with torch.no_grad():
         assert model.eval()(src, tgt, **six)[1].isnan().all()
-    assert "in evaluation without gradients NaN" in row.note
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        empty = {"src_key_padding_mask": torch.tensor([[False] * 3, [True] * 3])}
+        assert (nn.TransformerEncoder(layer, 1).eval()(src, **empty)[1] == 0).all()
+        assert nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()(src, **empty)[1].isnan().all()
 
 
 @pytest.mark.parametrize("memory", [None, sliding_window(1, 1)], ids=["default", "its own"])
@@ -236,3 +273,51 @@ def test_arrays_of_other_frameworks_are_read():
         assert read(jnp.asarray(array)).same_as(causal(), 3)
         assert read(tf.constant(array)).same_as(causal(), 3)
     assert conventions.from_huggingface(np.where(array == 1, 0.0, -np.inf)).same_as(causal(), 3)
+
+
+def test_the_recipes_of_the_cheat_sheet_give_what_attend_gives(capsys):
+    sheet = (Path(__file__).parents[2] / "book" / "reference" / "cheat-sheet.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", sheet, flags=re.DOTALL)
+    start, pytorch, empty, cache, packing, loss, hugging, others, unknown = blocks
+    names = {}
+    exec(start, names)
+    query, key, value, mask, keep, ids = (names[each] for each in ("query", "key", "value", "mask", "keep", "ids"))
+    wanted = attend(query, key, value, mask).output
+    assert torch.equal(keep, ids != 0)
+    torch.testing.assert_close(names["output"], wanted)
+
+    exec(pytorch, names)
+    written = torch.nn.functional.scaled_dot_product_attention(query, key, value, **names["written"])
+    torch.testing.assert_close(written, wanted)
+    assert (names["weights"][~mask.dense(4)[:, 0]] == 0).all()
+    assert names["output"].isfinite().all()
+
+    exec(empty, names)
+    left = attend(query, key, value, causal() & padding(keep.flip(1)), empty_rows="nan").output
+    assert left.isnan().any()
+    assert torch.equal(names["output"].isfinite(), torch.ones_like(left, dtype=torch.bool))
+    torch.testing.assert_close(names["output"][left.isfinite()], left[left.isfinite()])
+
+    exec(cache, names)
+    torch.testing.assert_close(names["output"], wanted[:, :, -1:])
+
+    exec(packing, names)
+    assert names["position_ids"].tolist() == [[0, 1, 2, 0], [0, 0, 1, 2]]
+    assert names["targets"].tolist() == [[-100, 6, 7, -100], [-100, -100, 0, 0]]
+
+    exec(loss, names)
+    pairs = [(0, 0), (0, 1), (1, 0)]  # tokens 5 and 6 of the first sample and 8 of the second have a real next token
+    by_hand = [-names["logits"][b, t].log_softmax(-1)[ids[b, t + 1]] for b, t in pairs]
+    torch.testing.assert_close(names["loss"], sum(by_hand) / 3)
+
+    exec(hugging, names)
+    alone = names["model"](ids[1:, :2].flip(1)).logits[0]
+    torch.testing.assert_close(names["output"].logits[1, 2:], alone, atol=1e-5, rtol=1e-5)
+    assert names["text"].shape == (2, 6)
+
+    exec(others, names)
+    in_jax = torch.tensor(np.array(names["output"])).transpose(1, 2)
+    torch.testing.assert_close(in_jax, wanted, atol=1e-5, rtol=1e-5)
+
+    exec(unknown, names)
+    assert "2 readings fit" in capsys.readouterr().out

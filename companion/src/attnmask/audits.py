@@ -175,7 +175,8 @@ def audit(
     found = report(*answer(question), exact)
     if layers is None or (until_leak and not found.ok):
         return found
-    alone = {name: report(*answer(each), exact) for name, each in questions_of_layers(question, layers).items()}
+    asked = questions_of_layers(question, layers)
+    alone = {name: replace(report(*answer(each), exact), subject="layer") for name, each in asked.items()}
     return replace(found, layers=alone)
 
 
@@ -224,13 +225,18 @@ def assert_padding_invariant(
         first module to finish that shows it, and the cause as far as an experiment shows it.
     ValueError, TypeError
         No padding; an axis that cannot be told; an output that is not as long as ``keep``; a
-        model that does not run on any sample alone. What else could not be tried is a warning.
+        model that does not run on any sample alone.
+
+    Warns
+    -----
+    NotTriedWarning
+        What else could not be tried or judged.
 
     Notes
     -----
     Modules, inputs and random state are left bit for bit as they were. What stands in the
     padding, and other company, are not varied: that is what `audit` does. Position ids that are
-    given are cut, not counted anew.
+    given are cut, not counted anew, and so not judged; those that count padding get a warning.
 
     Examples
     --------

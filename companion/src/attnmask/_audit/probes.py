@@ -11,6 +11,7 @@ from torch import Tensor
 from attnmask._audit.budgets import Budget
 from attnmask._audit.findings import Findings, PairSizes
 from attnmask._audit.records import (
+    FEW_IDS,
     Case,
     Effect,
     Hit,
@@ -33,7 +34,7 @@ IDS = (Kind.SMALL, Kind.EQUAL, Kind.HUGE, Kind.REPEATED, Kind.ZERO, Kind.OPPOSIT
 
 
 _AHEAD = 16  # outputs whose gradients come first, where the first leak ends it
-_FEW_IDS, _FEW_PAIRS = 32, 128  # ids of a vocabulary of which each is tried, and with sets of cells at most
+_FEW_PAIRS = 128  # at most so many times is an id of a small vocabulary put into a set of cells
 _MIXED = 4  # large sets of cells that get, in turn, the ids which stand in the inputs
 
 
@@ -101,14 +102,12 @@ def perturbations(case: Case, budget: Budget, unreached: dict[str, Tensor], seed
 
 def _each_id(case: Case, name: str, patterns: list[Tensor], seed: int) -> Iterator[Perturbation]:
     """Yield changes to one id: all of a small vocabulary, else those that are compared with; and to those there."""
-    size = case.tokens.vocabulary.get(name, 0)
-    special = sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < size)
-    ids = list(range(size)) if size <= _FEW_IDS else special[:_FEW_IDS]
-    most = _FEW_PAIRS if size <= _FEW_IDS else 2 * len(ids)
+    size, ids = case.tokens.vocabulary.get(name, 0), case.special_ids(name)[:FEW_IDS]
+    most = _FEW_PAIRS if size <= FEW_IDS else 2 * len(ids)
     for shift, place in islice(product(range(len(patterns)), range(len(ids))), most):
         yield Perturbation(name, patterns[(place + shift) % len(patterns)], Kind.EQUAL, seed=ids[place])
     large = sorted(patterns, key=lambda cells: -int(cells.sum()))
-    for row in range(_MIXED) if large and size > _FEW_IDS else ():
+    for row in range(_MIXED) if large and size > FEW_IDS else ():
         yield Perturbation(name, large[row % len(large)], Kind.THERE, seed=row)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnmask._audit.probes import gradient_sizes
-from attnmask._audit.records import Case, Hidden, Inputs, Reached
+from attnmask._audit.records import FEW_IDS, Hidden, Inputs, Reached
 from attnmask._audit.runner import Runner
 from attnmask._measure.compare import SURE, max_abs, max_abs_diff
 from attnmask._measure.float64 import InFloat64
@@ -17,7 +17,6 @@ from attnmask._measure.values import Kind, other_values, seeded
 _PLACES = 3  # inputs that are looked at closely; where one of them stays hidden, so does all that is left
 _VECTORS, _AT_A_TIME, _TIMES = 24, 16, 3  # other vectors of each, changes of each, and how often without news
 _PATIENCE = 4  # times as many, once they showed anything that the changes before did not
-_FEW_IDS = 32  # ids of a vocabulary of which each is tried
 _SCALES = (1.0, 0.1, 0.01)  # of new floats around a change: small ones let a softmax that was decided weigh again
 _FLOATS = (Kind.SMALL, Kind.SMALL, Kind.LARGE, Kind.HUGE, Kind.ZERO, Kind.OPPOSITE, Kind.MOVED)
 _IDS = (Kind.SMALL, Kind.SMALL, Kind.HUGE, Kind.THERE)
@@ -182,8 +181,8 @@ def _changed(runner: Runner, name: str, around: Inputs, attempt: Attempt) -> Inp
     vocabulary = case.tokens.vocabulary.get(name)
     kinds, seed = (_FLOATS if values.is_floating_point() else _IDS), turn * front.shape[1] + place
     kind = kinds[turn // 2 % len(kinds)]
-    if vocabulary is not None and turn and (ids := _special(case, name, vocabulary)):
-        kind, seed = (Kind.EQUAL, ids[turn // 2 % len(ids)]) if turn % 4 < 2 or vocabulary <= _FEW_IDS else (kind, seed)
+    if vocabulary is not None and turn and (ids := case.special_ids(name)):
+        kind, seed = (Kind.EQUAL, ids[turn // 2 % len(ids)]) if turn % 4 < 2 or vocabulary <= FEW_IDS else (kind, seed)
     drawn = other_values(name, front, kind, vocabulary, seed, case.without)
     front[:, place] = drawn[:, place]
     return {name: values}
@@ -209,13 +208,6 @@ def _with_vectors(runner: Runner, name: str, place: int, turn: int, copies: int,
 
     with LookupTracer({name: given[name]}, other), runner.snapshot.run(), torch.set_grad_enabled(runner.mode.grad):
         return many.outputs(given)
-
-
-def _special(case: Case, name: str, vocabulary: int) -> list[int]:
-    """Return the ids of a small vocabulary, else those that the model compares with."""
-    if vocabulary <= _FEW_IDS:
-        return list(range(vocabulary))
-    return sorted(token for token in case.tokens.compared.get(name, ()) if 0 <= token < vocabulary)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from attnmask._measure.snapshot import copy_of
 from attnmask._measure.values import Kind, other_values
 
 AS_GIVEN, OTHER_VALUES = "", "with other values"  # labels of cases
+FEW_IDS = 32  # a vocabulary up to this size is tried whole
 Inputs = dict[str, Tensor]  # new values for some arguments, by name
 
 
@@ -99,6 +100,13 @@ class Case:
         """Return other values for one of the inputs, (batch, position, …)."""
         values, vocabulary = self.call.as_batch_position(name), self.tokens.vocabulary.get(name)
         return other_values(name, values, kind, vocabulary, seed, self.without)
+
+    def special_ids(self, name: str) -> list[int]:
+        """Return ids that may mean something: all of a small vocabulary, else those that the model compares with."""
+        size = self.tokens.vocabulary.get(name, 0)
+        if size <= FEW_IDS:
+            return list(range(size))
+        return sorted(token for token in self.tokens.compared.get(name, ()) if 0 <= token < size)
 
 
 class Perturbation(NamedTuple):

@@ -116,10 +116,14 @@ class Audit:
         Sentences on what the answer rests on, and on what it does not.
     layers
         By name: what was found on modules that were asked by themselves; ``ok`` needs all of them.
+    subject
+        What was asked: ``"model"``, or ``"layer"`` in ``layers``.
     unused
         Mask arguments whose change moved no output; they leave ``ok`` True.
     unchanged
         Inputs of which no change ran to its end in any mode; ``ok`` is False.
+    ended
+        Whether it ended at the first leak, so that what is missing was not looked for to the end.
 
     Examples
     --------
@@ -146,6 +150,7 @@ class Audit:
     unchanged: tuple[str, ...] = ()
     ended: bool = False
     layers: Mapping[str, "Audit"] = field(default_factory=dict)
+    subject: str = "model"
 
     @property
     def ok(self) -> bool:
@@ -157,14 +162,14 @@ class Audit:
     def verdict(self) -> str:
         """What was found, in one sentence."""
         if self.leaks or self.nan:
-            return "The model does not obey its mask, as far as was tried."
+            return f"The {self.subject} does not obey its mask."
         if self.exact and self.missing:
-            return "The model hides more than its mask does, as far as was tried."
+            return f"The {self.subject} hides more than its mask does, as far as was tried."
         if self.unchanged:
             return f"Nothing can be said: no change of {', '.join(self.unchanged)} ran to its end."
         if not self.ok:
             return "The model as a whole obeys its mask, as far as was tried, and a layer by itself does not."
-        return f"The model obeys its mask{' exactly' * self.exact}, as far as was tried."
+        return f"The {self.subject} obeys its mask{' exactly' * self.exact}, as far as was tried."
 
     def __str__(self) -> str:
         length = next(iter(self.allowed.values())).shape[2]

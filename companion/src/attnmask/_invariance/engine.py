@@ -44,6 +44,7 @@ def answer(
     empty = (~torch.stack([each.any(1) for each in sequences.keep.values()]).all(0)).nonzero().flatten().tolist()
     if empty:
         notes.append(f"not tried: samples {empty}, which have no real token")
+    notes += _handed_over(sequences, call)
     with torch.inference_mode(False), Snapshot(model) as original:
         for name, snapshot in in_modes(call, named, original).items():
             snapshot.resume()
@@ -55,6 +56,22 @@ def answer(
             if found.failure:
                 return Answer(found.failure, notes)
     return Answer("", notes)
+
+
+def _handed_over(sequences: Sequences, call: ModelCall) -> list[str]:
+    """Say which position ids count padding: they are cut with a sample, which gets the same ones alone."""
+    notes: dict[str, str] = {}
+    for name, value in call.arguments.items():
+        if "position" not in name or not isinstance(value, Tensor) or value.is_floating_point():
+            continue
+        for axis, sequence in sequences.axes_of(call, name, value).tokens.items():
+            for sample in range(sequences.batch):
+                columns = sequences.real(sequence, sample)
+                own = sequences.cut(call, sequences.alone(sample)).arguments[name]
+                if columns and columns[0] > 0 and int(own.select(axis, 0).flatten()[0]) == columns[0]:
+                    first = f"the first real token of sample {sample} has {columns[0]}"
+                    notes.setdefault(name, f"not judged: {name}, which count padding: {first}")
+    return list(notes.values())
 
 
 def _runs(sequences: Sequences, call: ModelCall, snapshot: Snapshot, mode: Mode) -> Runs:

@@ -7,7 +7,7 @@ of that is known here and nowhere else. `LIBRARIES` is the same knowledge as a t
 
 from collections.abc import Iterable
 
-from attnmask.conventions import gpu, huggingface, keras_jax, pytorch, table
+from attnmask.conventions import documented, gpu, huggingface, keras_jax, pytorch, table
 from attnmask.conventions.additive import from_additive as from_additive
 from attnmask.conventions.additive import to_additive as to_additive
 from attnmask.conventions.entries import AnyMask as AnyMask
@@ -36,11 +36,11 @@ from attnmask.conventions.pytorch import to_transformer as to_transformer
 from attnmask.conventions.table import Convention as Convention
 from attnmask.conventions.varlen import Varlen as Varlen
 
-LIBRARIES = (*pytorch.ROWS, *huggingface.ROWS, *keras_jax.ROWS, *gpu.ROWS)
+LIBRARIES = (*pytorch.ROWS, *huggingface.ROWS, *keras_jax.ROWS, *gpu.ROWS, *documented.ROWS)
 
 
 def as_markdown(
-    columns: Iterable[str] = ("library", "call", "argument", "meaning", "shape", "empty_row", "alignment", "write"),
+    columns: Iterable[str] = ("library", "call", "argument", "meaning", "shape", "empty_row", "corner", "write"),
 ) -> str:
     """Write the table of conventions as Markdown, one row for each argument.
 

@@ -16,11 +16,15 @@ from attnmask.masks import Mask, graph
 # fmt: off
 ROWS = (
     Convention("xFormers", "memory_efficient_attention", "attn_bias", "", "",
-               "added to scores", "that of the query", "(B, H, Q, K)", "not checked", "", "to_xformers",
-               "GPU only; rows start at multiples of 8"),
+               "added to scores", "that of the query", "(B, H, L, S)", "not stated", "to_xformers",
+               note="GPU only; rows start at multiples of 8",
+               source="https://facebookresearch.github.io/xformers/components/ops.html"),
     Convention("FlashAttention", "flash_attn_varlen_func", "cu_seqlens_q, cu_seqlens_k", "", "",
-               "cumulative lengths", "int32", "(sequences + 1,)", "not computed", "lower right", "to_flash",
-               "GPU only; padding is left out"),
+               "cumulative lengths", "int32", "(sequences + 1,)",
+               "not computed; more queries than keys, causal: zeros", "to_flash",
+               corner="lower right", window="window_size=(l, r): l + 1 + r keys",
+               note="GPU only; padding is left out",
+               source="https://github.com/Dao-AILab/flash-attention#how-to-use-flashattention"),
 )
 # fmt: on
 

@@ -16,14 +16,15 @@ from attnmask.masks import Mask, from_dense, padding
 # fmt: off
 ROWS = (
     Convention("Hugging Face", "model(...)", "attention_mask (2-D)", "transformers", "5.23.0",
-               "1 = attend", "int64", "(B, K)", "zeros", "lower right", "to_huggingface",
-               "cast to bool; a decoder adds its causal mask; eager: mean of all values"),
+               "1 = attend", "int64", "(B, S)", "zeros; eager attention: mean of all values", "to_huggingface",
+               corner="lower right", window="sliding_window=W: W keys",
+               note="cast to bool; a decoder adds its causal mask"),
     Convention("Hugging Face", "model(...)", "attention_mask (4-D)", "transformers", "5.23.0",
-               "added to scores", "that of the model", "(B, H, Q, K), broadcasts", "mean of all values", "",
-               "to_huggingface_4d", "replaces the model's own mask"),
+               "added to scores", "that of the model", "(B, H, L, S), broadcasts", "mean of all values",
+               "to_huggingface_4d", note="replaces the model's own mask"),
     Convention("Hugging Face", "create_causal_mask", "and_mask_function", "transformers", "5.23.0",
-               "True = attend", "function", "of b, h, q, k", "zeros", "lower right", "mask",
-               "the head is always 0; eager: mean of all values"),
+               "True = attend", "function", "of b, h, q, k", "zeros; eager attention: mean of all values", "mask",
+               corner="lower right", note="the head is always 0"),
 )
 # fmt: on
 

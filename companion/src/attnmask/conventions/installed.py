@@ -31,5 +31,5 @@ def need(*modules: str) -> None:
     """
     missing = [name for name in modules if find_spec(name.partition(".")[0]) is None]
     if missing:
-        cause = "they are an extra of the companion; pip install 'attnmask[frameworks]'"
+        cause = "they are an extra of the companion; from the project's root, pip install './companion[frameworks]'"
         raise MissingLibraryError(sentence(", ".join(modules), f"no {', '.join(missing)}", cause))

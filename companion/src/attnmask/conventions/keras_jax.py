@@ -12,17 +12,19 @@ from attnmask.masks import Mask, from_dense
 # fmt: off
 ROWS = (
     Convention("Keras", "layers.MultiHeadAttention", "attention_mask", "keras", "3.15.1",
-               "True = attend", "bool", "(B, Q, K) or (B, H, Q, K)", "mean of all values", "upper left", "to_keras",
-               "numbers are cast to bool; zeros with dropout, or return_attention_scores=True"),
+               "True = attend", "bool", "(B, L, S) or (B, H, L, S), broadcasts",
+               "mean of all values; with dropout or return_attention_scores=True: zeros", "to_keras",
+               corner="upper left", note="numbers are cast to bool; the call takes query, value, key"),
     Convention("TensorFlow", "tf.where(mask, scores, -1e9)", "mask", "tensorflow", "2.21.0",
-               "True = attend", "bool", "(B, H, Q, K), broadcasts", "mean of all values", "", "mask.dense",
-               "by hand"),
+               "True = attend", "bool", "(B, H, L, S), broadcasts", "mean of all values", "mask.dense",
+               note="by hand"),
     Convention("JAX", "jax.nn.dot_product_attention", "mask", "jax", "0.10.2",
-               "True = attend", "bool", "(B, H, Q, K), broadcasts", "mean of all values", "upper left", "to_flax",
-               "query is (B, Q, H, d)"),
+               "True = attend", "bool", "(B, H, L, S), broadcasts", "mean of all values", "to_flax",
+               corner="upper left", window="local_window_size=(l, r): l + 1 + r keys",
+               note="query is (B, L, H, d); refuses numbers"),
     Convention("Flax", "nnx.dot_product_attention", "mask", "flax", "0.12.8",
-               "True = attend", "bool", "(B, H, Q, K), broadcasts", "mean of all values", "upper left", "to_flax",
-               "query is (B, Q, H, d); numbers are cast to bool"),
+               "True = attend", "bool", "(B, H, L, S), broadcasts", "mean of all values", "to_flax",
+               corner="upper left", note="query is (B, L, H, d); numbers are cast to bool"),
 )
 # fmt: on
 

@@ -14,19 +14,23 @@ class Convention(NamedTuple):
     library, call, argument
         Where the mask goes.
     package, version
-        The version this row was checked with; empty where it was not run, but read in the documentation.
+        The version this row was checked with; empty where it was not run, but read in its documentation.
     meaning
         What an entry says.
     dtype, shape
-        B samples, H heads, Q queries, K keys; "broadcasts" where any axis may be 1.
+        B samples, H heads, L queries, S keys; "broadcasts" where any axis may be 1.
     empty_row
-        What a query gets that may look at nothing.
-    alignment
-        From which corner the call's own causal flag counts where Q and K differ; empty where it has none.
+        What a query gets that may look at nothing; after a semicolon, on which other path it gets what.
     write
-        The function of `attnmask.conventions` that writes it; or the mask itself.
+        The function of `attnmask.conventions` that writes it, or the mask itself; empty where none does.
+    corner
+        From which corner the call's own causal flag counts where L and S differ; empty where it has none.
+    window
+        How many keys its own sliding window holds, that of the query included; empty where it has none.
     note
         What else to know, in a few words.
+    source
+        The documentation, where it was not run.
     """
 
     library: str
@@ -34,13 +38,15 @@ class Convention(NamedTuple):
     argument: str
     package: str
     version: str
-    meaning: Literal["True = attend", "True = blocked", "1 = attend", "added to scores", "cumulative lengths"]
+    meaning: str
     dtype: str
     shape: str
-    empty_row: Literal["zeros", "NaN", "mean of all values", "not computed", "not checked"]
-    alignment: Literal["", "upper left", "lower right"]
+    empty_row: str
     write: str
+    corner: Literal["", "upper left", "lower right", "behind the cache"] = ""
+    window: str = ""
     note: str = ""
+    source: str = ""
 
 
 def write_table(libraries: Iterable[Convention], columns: Iterable[str]) -> str:
@@ -50,8 +56,15 @@ def write_table(libraries: Iterable[Convention], columns: Iterable[str]) -> str:
         raise value_error(
             f"names of columns among {', '.join(Convention._fields)}", repr(unknown[0]), "a spelling slip, or one text"
         )
-    code = {"call", "write"}
     head = "| " + " | ".join(name.replace("_", " ") for name in columns) + " |"
-    rows = [[(name, getattr(row, name) or "–") for name in columns] for row in libraries]
-    lines = [" | ".join(f"`{text}`" if name in code else text for name, text in row) for row in rows]
+    lines = [" | ".join(_cell(row, name) for name in columns) for row in libraries]
     return "\n".join([head, "|" + " --- |" * len(columns), *(f"| {line} |" for line in lines)])
+
+
+def _cell(row: Convention, column: str) -> str:
+    text = getattr(row, column)
+    if column == "version" and not text:
+        return f"[documentation]({row.source})"
+    if column in ("call", "write") and text:
+        return f"`{text}`"
+    return text or "–"
