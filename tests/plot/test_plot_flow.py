@@ -1,6 +1,7 @@
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from attnmask import Mask, causal, everything, padding, per_head, plot, reach, sliding_window
@@ -81,8 +82,22 @@ def test_a_flow_names_tokens_layers_and_arrows():
     axes = plot.show_flow([padding(KEEP)] * 2, "abcD", allowed=causal(), title="two layers")
     assert [text.get_text() for text in axes.texts] == list("abcD") * 3
     assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "layer 1", "layer 2"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["may look", "own row", "leak"]
+    assert legends(axes) == [["flows to", "own row", "leak"]]
     assert axes.get_title() == "two layers"
+
+
+def legends(axes):
+    return [[text.get_text() for text in legend.get_texts()] for legend in axes.figure.legends]
+
+
+def test_stacks_in_one_figure_share_a_legend_and_a_dashed_leak_is_an_own_row_too():
+    left, right = plot.panels([4, 4], [3, 3])
+    plot.show_flow([causal()] * 2, "abcD", allowed=causal(), ax=left)
+    assert legends(left) == [["flows to"]]
+    left.figure.legend(handles=[Line2D([], [], label="somebody else's, which stays")])
+    plot.show_flow([padding(KEEP), None], "abcD", allowed=padding(KEEP), ax=right)
+    assert legends(left) == [["somebody else's, which stays"], ["flows to", "own row", "leak"]]
+    assert left.get_legend() is right.get_legend() is None
 
 
 @pytest.mark.parametrize("colour", [FLOW, LEAK])

@@ -18,10 +18,11 @@ from attnmask.stacks import each_layer
 
 _DASHED: dict[str, Any] = {"linestyle": (0, (2, 1.5))}
 _ARROWS: dict[str, dict[str, Any]] = {
-    "may look": {"color": FLOW, "linewidth": 1.0, "zorder": 2},
+    "flows to": {"color": FLOW, "linewidth": 1.0, "zorder": 2},
     "own row": {"color": FLOW, "linewidth": 1.0, "zorder": 2} | _DASHED,
     "leak": {"color": LEAK, "linewidth": 2.2, "zorder": 3},
 }
+_LEGEND = "arrows of show_flow"
 
 
 class _Layer(NamedTuple):
@@ -44,10 +45,11 @@ def show_flow(
 ) -> Axes:
     """Draw a stack of self-attentions: tokens as columns, layers as rows from the bottom up, arrows for what passes.
 
-    A solid arrow is a key that some head may look at; a dashed one is a token's own row
-    where no head looks at it: it passes on in the residual, or else in the query that
-    makes the weights (see `reach`). Every arrow on a way from an input to an output that
-    ``allowed`` forbids is a leak, thick and in a colour of its own.
+    Arrows run as information flows, from a key to the rows whose queries may look at it in
+    some head. A dashed one stays in its row where no head looks at it: it passes on in the
+    residual, or else in the query that makes the weights (see `reach`). Every arrow on a way
+    from an input to an output that ``allowed`` forbids is a leak, thick and in a colour of its
+    own. One legend below the figure holds for all stacks that are drawn in it.
 
     Parameters
     ----------
@@ -82,8 +84,8 @@ def show_flow(
     --------
     >>> from attnmask import causal
     >>> axes = show_flow([causal(), None], "abcD", allowed=causal())
-    >>> [text.get_text() for text in axes.get_legend().get_texts()]
-    ['may look', 'leak']
+    >>> [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    ['flows to', 'leak']
     """
     allowed = allowed if isinstance(allowed, Mask) else everything() if allowed is None else from_dense(allowed)
     given = (*masks, allowed) if isinstance(masks, list | tuple) else ()  # each_layer says what is wrong with others
@@ -99,8 +101,7 @@ def show_flow(
     with rc_context(STYLE):
         _draw_tokens(ax, tokens, len(layers))
         ax.set_title(title)
-        handles = [Line2D([], [], label=kind, **style) for kind, style in _ARROWS.items() if kind in drawn]
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, labelcolor=INK)
+        _draw_legend(ax, drawn)
     return ax
 
 
@@ -120,8 +121,8 @@ def _draw_arrows(ax: Axes, layers: Sequence[_Layer], leaks: Sequence[Tensor]) ->
     drawn = set()
     for level, ((seen, own), leaking) in enumerate(zip(layers, leaks, strict=True)):
         for query, key in (seen | own).nonzero().tolist():
-            kind = "leak" if leaking[query, key] else "may look" if seen[query, key] else "own row"
-            drawn.add(kind)
+            kind = "leak" if leaking[query, key] else "flows to" if seen[query, key] else "own row"
+            drawn |= {kind} if seen[query, key] else {kind, "own row"}  # a dashed leak stays in its row, too
             style = _ARROWS[kind] if seen[query, key] else _ARROWS[kind] | _DASHED
             arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 11, "shrinkB": 11} | style
             ax.add_patch(FancyArrowPatch((key, level), (query, level + 1), **arrow))
@@ -138,3 +139,14 @@ def _draw_tokens(ax: Axes, tokens: Sequence[str], layers: int) -> None:
     ax.set(xlim=(-0.5, len(tokens) - 0.5), ylim=(-0.4, layers + 0.4), xticks=[], aspect="equal")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+
+
+def _draw_legend(ax: Axes, drawn: set[str]) -> None:
+    """Say below the figure what each kind of arrow means, those of stacks beside this one included."""
+    figure = ax.figure
+    for legend in [each for each in figure.legends if each.get_label() == _LEGEND]:
+        drawn = drawn | {text.get_text() for text in legend.get_texts()}
+        legend.remove()
+    handles = [Line2D([], [], label=kind, **style) for kind, style in _ARROWS.items() if kind in drawn]
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
+    figure.legend(handles=handles, labelcolor=INK, handlelength=2.6, **place).set_label(_LEGEND)
