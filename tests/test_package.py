@@ -78,6 +78,7 @@ ORDER = [
     "symbolic",
     "plot/cells",
     "plot/steps",
+    "plot/shapes",
     "plot/flow",
     "plot/reports",
     "plot/__init__",
