@@ -65,9 +65,11 @@ def show_shapes(
     clashing = ~same & (sizes > 1)
     shades = 0.65 * same + 0.2 * (~same & (sizes == 1))
     texts = [[str(size) if size else "" for size in row] for row in rows]
-    ax = panels([axes], [len(rows)], cell=0.6)[0] if ax is None else ax
+    # Cells half as high as wide, since an axis's name is wider than its size; beside them, room for words.
+    ax = panels([axes + 4], [len(rows) // 2 + 1], cell=0.62)[0] if ax is None else ax
     draw_cells(texts, shades, clashing, Labels(["scores", *shapes], names, title), ax)
     with rc_context(STYLE):
+        ax.set_aspect(0.5)
         ax.xaxis.tick_top()
         ax.tick_params(length=0)
         for row, clashes in enumerate(clashing.any(dim=1).tolist()[1:], start=1):
