@@ -79,6 +79,7 @@ ORDER = [
     "symbolic",
     "plot/cells",
     "plot/steps",
+    "plot/shapes",
     "plot/flow",
     "plot/reports",
     "plot/__init__",

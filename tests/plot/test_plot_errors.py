@@ -58,6 +58,19 @@ CASES = {
         "shape (2, 2)",
         "the tokens of another sequence",
     ),
+    "no shape to draw": (lambda: plot.show_shapes({}, (2, 3, 5, 5)), "at most 4 axes", "[]", "no shape"),
+    "a shape of too many axes": (
+        lambda: plot.show_shapes({"five": (1, 2, 3, 5, 5)}, (2, 3, 5, 5)),
+        "shapes of at most 4 axes, as the scores have",
+        "[(1, 2, 3, 5, 5)]",
+        "an axis too many",
+    ),
+    "scores of another rank": (
+        lambda: plot.show_shapes({"(B, S)": (2, 5)}, (2, 5, 5)),
+        "a name for each of 3 axes",
+        "['batch', 'head', 'query', 'key']",
+        "names=",
+    ),
     "nothing to compare": (lambda: plot.compare({}, "ab"), "at least one result to draw", "none", "an empty dict"),
     "too few Axes": (
         lambda: plot.show_steps(attend_with(None), "abc", axes=[plt.gca()]),

@@ -1,12 +1,13 @@
 """What does a mask look like? Masks, scores and weights as cells, stacks as arrows, audits as marks.
 
-Three rooms over one drawing, in reading order: `cells` draws a grid, `steps` masks and
-numbers, `flow` what passes through a stack, `reports` what an audit found.
+Four rooms over one drawing, in reading order: `cells` draws a grid, `steps` masks and
+numbers, `shapes` what broadcasts, `flow` what passes through a stack, `reports` what an audit found.
 """
 
 from attnmask.plot.cells import panels as panels
 from attnmask.plot.flow import show_flow as show_flow
 from attnmask.plot.reports import show_audit as show_audit
+from attnmask.plot.shapes import show_shapes as show_shapes
 from attnmask.plot.steps import compare as compare
 from attnmask.plot.steps import show_letters as show_letters
 from attnmask.plot.steps import show_mask as show_mask
