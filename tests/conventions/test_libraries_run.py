@@ -149,6 +149,8 @@ def test_what_the_table_says_of_empty_rows_on_other_paths():
     torch.testing.assert_close(sdpa_float(query, key, value, mask, fill=-1e9)[1], mean)
     assert (multihead(query, key, value, mask, need_weights=False, bias=3.0)[1] == 3.0).all()
     others = {row.call + " " + row.argument: row.empty_row.partition("; ")[2] for row in LIBRARIES if row.version}
+    on_a_gpu = others.pop("F.scaled_dot_product_attention attn_mask")
+    assert on_a_gpu == "on a GPU in half precision (cuDNN): the unmasked row"  # tests/test_on_gpu.py
     assert {call: other for call, other in others.items() if other} == {
         "layers.MultiHeadAttention attention_mask": "with dropout or return_attention_scores=True: zeros",
         "model(...) attention_mask (2-D)": "eager attention: mean of all values",

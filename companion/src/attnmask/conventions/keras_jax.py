@@ -14,7 +14,9 @@ ROWS = (
     Convention("Keras", "layers.MultiHeadAttention", "attention_mask", "keras", "3.15.1",
                "True = attend", "bool", "(B, L, S) or (B, H, L, S), broadcasts",
                "mean of all values; with dropout or return_attention_scores=True: zeros", "to_keras",
-               corner="upper left", note="numbers are cast to bool; the call takes query, value, key"),
+               corner="upper left",
+               note="numbers are cast to bool; the call takes query, value, key; "
+                    "a mask that came along with an input is taken off it"),
     Convention("TensorFlow", "tf.where(mask, scores, -1e9)", "mask", "tensorflow", "2.21.0",
                "True = attend", "bool", "(B, H, L, S), broadcasts", "mean of all values", "mask.dense",
                note="by hand"),

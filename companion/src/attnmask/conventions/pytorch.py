@@ -15,7 +15,8 @@ from attnmask.masks import Mask, Rule, causal, everything, from_dense, graph, pa
 # fmt: off
 ROWS = (
     Convention("PyTorch", "F.scaled_dot_product_attention", "attn_mask", "torch", "2.13.0",
-               "True = attend", "bool", "(B, H, L, S), broadcasts", "zeros", "to_sdpa",
+               "True = attend", "bool", "(B, H, L, S), broadcasts",
+               "zeros; on a GPU in half precision (cuDNN): the unmasked row", "to_sdpa",
                corner="upper left", note="attn_mask or is_causal, not both"),
     Convention("PyTorch", "F.scaled_dot_product_attention", "attn_mask (float)", "torch", "2.13.0",
                "added to scores", "that of the query", "(B, H, L, S), broadcasts",
@@ -58,7 +59,8 @@ def to_sdpa(
     dict
         ``attn_mask``, bool of four axes, True = may attend, or None; and ``is_causal``,
         True where that says it all: a causal mask of as many queries as keys. Then
-        PyTorch can skip the blocked half. A row with nothing to look at gets zeros.
+        PyTorch can skip the blocked half. A row with nothing to look at gets zeros on a CPU;
+        on a GPU in half precision, cuDNN's kernel leaves it unmasked (seen with PyTorch 2.11).
 
     Raises
     ------
