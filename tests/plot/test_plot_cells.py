@@ -5,7 +5,9 @@ from attnmask import causal, plot
 from pictures import colour_under, contrast
 
 
-@pytest.mark.parametrize("values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4), torch.full((4, 4), torch.nan)])
+@pytest.mark.parametrize(
+    "values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4), torch.full((4, 4), torch.nan)]
+)
 def test_every_number_stands_out_from_its_cell(values):
     axes = plot.show_matrix(values, "abcd", "abcd")
     for text in axes.texts:

@@ -73,7 +73,7 @@ def show_matrix(
     ylabel: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a matrix of numbers as labelled cells, darker for larger, NaN in orange; −∞ and ``blocked`` cells are hatched.
+    """Draw a matrix of numbers as labelled cells, darker for larger, NaN orange; −∞ and ``blocked`` cells hatched.
 
     Parameters
     ----------
