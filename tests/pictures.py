@@ -34,4 +34,4 @@ def contrast(one, other):
 
 def colour_under(axes, row, column):
     image = axes.images[0]
-    return image.cmap(image.norm(image.get_array()[row, column]))
+    return tuple(image.cmap(image.norm(image.get_array()))[row, column].tolist())

@@ -18,7 +18,9 @@ def test_the_smallest_text_has_nine_points_where_a_page_shows_it_smallest():
     assert SMALLEST / 72 * 144 * min(zooms) >= 9 / 72 * 96
 
 
-@pytest.mark.parametrize("values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4)])
+@pytest.mark.parametrize(
+    "values", [torch.eye(4), torch.linspace(-3, 9, 16).reshape(4, 4), torch.zeros(4, 4), torch.full((4, 4), torch.nan)]
+)
 def test_every_number_stands_out_from_its_cell(values):
     axes = plot.show_matrix(values, "abcd", "abcd")
     for text in axes.texts:
@@ -40,3 +42,11 @@ def test_allowed_and_blocked_differ_in_greyscale():
     blocked = next(patch for patch in axes.patches if patch.get_hatch())
     assert contrast(colour_under(axes, 0, 0), blocked.get_facecolor()[:3]) >= 1.4
     assert contrast(blocked.get_edgecolor()[:3], blocked.get_facecolor()[:3]) >= 2  # the hatch itself
+
+
+def test_nan_has_a_colour_of_its_own():
+    axes = plot.show_matrix(torch.tensor([[torch.nan, 0.0, 1.0]]), "a", "abc")
+    nan, low, high = (colour_under(axes, 0, column) for column in range(3))
+    assert nan[0] > nan[2] + 0.2  # orange, where the shades are blue
+    assert nan != low
+    assert nan != high

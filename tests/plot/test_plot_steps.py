@@ -46,10 +46,10 @@ def test_weights_have_one_scale_in_every_picture():
             torch.testing.assert_close(torch.tensor(axes.images[0].get_array().tolist()).double(), steps.weights)
 
 
-def test_an_empty_row_reads_nan():
+def test_an_empty_row_reads_NaN():
     four = four_tokens()
     steps = attend(four.query, four.key, four.value, ~everything(), empty_rows="nan")
-    assert set(cells(plot.show_steps(steps, four.tokens)[2]).values()) == {"nan"}
+    assert set(cells(plot.show_steps(steps, four.tokens)[2]).values()) == {"NaN"}
 
 
 def test_results_stand_side_by_side_whatever_they_are():

@@ -19,6 +19,7 @@ from attnmask._check import value_error
 
 INK, GROUND, BLOCKED, HATCH = "#1b1f24", "#ffffff", "#dfe2e6", "#8a9099"
 FLOW, LEAK = "#3b6ea5", "#d55e00"
+SHADES = plt.get_cmap("Blues").with_extremes(bad="#f6c29c")  # NaN has a colour of its own, light enough for the ink
 STYLE: dict[Any, Any] = {
     "axes.facecolor": GROUND,
     "axes.titlesize": 12,
@@ -85,7 +86,7 @@ def panels(columns: Sequence[int], rows: Sequence[int], *, cell: float = 0.55) -
 def draw_cells(
     texts: Sequence[Sequence[str]], shades: Tensor, hatched: Tensor, labels: Labels, ax: Axes | None
 ) -> Axes:
-    """Draw a grid of cells: a shade from 0 (light) to 1 (dark), a hatch where blocked, a text in each."""
+    """Draw a grid of cells: a shade from 0 (light) to 1 (dark) or NaN, a hatch where blocked, a text in each."""
     rows, columns = len(labels.rows), len(labels.columns)
     if shades.shape != (rows, columns):
         raise value_error(
@@ -95,7 +96,7 @@ def draw_cells(
         )
     ax = panels([columns], [rows])[0] if ax is None else ax
     with rc_context(STYLE):
-        ax.imshow(shades.numpy(), cmap="Blues", vmin=0, vmax=1.55, aspect="equal")  # never too dark for the ink
+        ax.imshow(shades.numpy(), cmap=SHADES, vmin=0, vmax=1.55, aspect="equal")  # never too dark for the ink
         for row, column in product(range(rows), range(columns)):
             _draw_cell(ax, row, column, texts[row][column], hatched=bool(hatched[row, column]))
         for axis, names in ((ax.xaxis, labels.columns), (ax.yaxis, labels.rows)):
@@ -119,7 +120,9 @@ def _draw_cell(ax: Axes, row: int, column: int, text: str, *, hatched: bool) -> 
 
 
 def write_number(number: float) -> str:
-    """Write a number so that it fits a cell: −∞, an integer as it is, else two decimals."""
+    """Write a number so that it fits a cell: −∞, NaN, an integer as it is, else two decimals."""
+    if math.isnan(number):
+        return "NaN"
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
     short = "0f" if number.is_integer() else "2f"

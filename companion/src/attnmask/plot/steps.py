@@ -73,7 +73,7 @@ def show_matrix(
     ylabel: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a matrix of numbers as labelled cells, darker for larger; −∞ and ``blocked`` cells are hatched.
+    """Draw a matrix of numbers as labelled cells, darker for larger, NaN orange; −∞ and ``blocked`` cells hatched.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def show_matrix(
         hatched = hatched | blocked.cpu()
     visible = values[values.isfinite() & ~hatched].tolist()
     low, high = limits or (min(visible, default=0.0), max(visible, default=1.0))
-    shades = ((values - low) / max(high - low, 1e-12)).nan_to_num(0, 1, 0).clamp(0, 1)
+    shades = ((values - low) / max(high - low, 1e-12)).clamp(0, 1)  # NaN stays NaN
     texts = [[write_number(number) for number in row] for row in values.tolist()]
     return draw_cells(texts, shades, hatched, Labels(row_labels, column_labels, title, xlabel, ylabel), ax)
 
