@@ -78,6 +78,7 @@ ORDER = [
     "symbolic",
     "plot/cells",
     "plot/steps",
+    "plot/path",
     "plot/flow",
     "plot/reports",
     "plot/__init__",
