@@ -80,6 +80,7 @@ ORDER = [
     "plot/cells",
     "plot/steps",
     "plot/shapes",
+    "plot/path",
     "plot/flow",
     "plot/reports",
     "plot/__init__",

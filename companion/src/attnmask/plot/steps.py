@@ -219,7 +219,7 @@ def show_steps(
     show_matrix(steps.scores, query_tokens, key_tokens, title="scores", xlabel="key", ylabel="query", ax=axes[0])
     show_matrix(steps.masked_scores, query_tokens, key_tokens, title="masked scores", xlabel="key", ax=axes[1])
     _show_weights(steps, query_tokens, key_tokens, "weights", axes[2])
-    show_matrix(steps.output, query_tokens, columns, title="output", xlabel="width of value", ax=axes[3])
+    show_matrix(steps.output, query_tokens, columns, title="output", xlabel="column of V", ax=axes[3])
     return axes
 
 
