@@ -155,6 +155,18 @@ def test_compiled_flex_attention_takes_a_mask_as_it_stands():
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("cl")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.usefixtures("as_installed")
+def test_compiled_flex_attention_without_a_batch_size_loses_the_blocks_of_the_other_samples():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 1, 256, 16)
+    keep = torch.arange(256) < torch.tensor([[100], [256]])
+    block_mask = create_block_mask(padding(keep), None, None, 256, 256, device="cpu")
+    of_sample_0 = padding(torch.arange(256)[None] < 128).dense(256)  # the one block of keys that it lists
+    expected = attend(query, key, value, padding(keep).dense(256) & of_sample_0).output
+    torch.testing.assert_close(torch.compile(flex_attention)(query, key, value, block_mask=block_mask), expected)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("cl")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.usefixtures("as_installed")
 def test_compiled_flex_attention_takes_a_mask_at_other_places():
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 2, 128, 16)
