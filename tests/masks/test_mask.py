@@ -155,16 +155,14 @@ def test_compiled_flex_attention_takes_a_mask_as_it_stands():
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("cl")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.usefixtures("as_installed")
-def test_compiled_flex_attention_without_the_batch_size_skips_blocks_of_other_samples():
-    """What the book says of ``B=None``: the blocks of sample 0 serve for all."""
+def test_compiled_flex_attention_without_a_batch_size_loses_the_blocks_of_the_other_samples():
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 1, 256, 16)
-    mask = padding(torch.arange(256) < torch.tensor([[100], [256]]))
-    block_mask = create_block_mask(mask, None, None, 256, 256, device="cpu")
-    output = torch.compile(flex_attention)(query, key, value, block_mask=block_mask)
-    wanted = attend(query, key, value, mask).output
-    torch.testing.assert_close(output[0], wanted[0])
-    assert (output[1] - wanted[1]).abs().max() > 0.1
+    keep = torch.arange(256) < torch.tensor([[100], [256]])
+    block_mask = create_block_mask(padding(keep), None, None, 256, 256, device="cpu")
+    of_sample_0 = padding(torch.arange(256)[None] < 128).dense(256)  # the one block of keys that it lists
+    expected = attend(query, key, value, padding(keep).dense(256) & of_sample_0).output
+    torch.testing.assert_close(torch.compile(flex_attention)(query, key, value, block_mask=block_mask), expected)
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("cl")), reason="torch.compile needs a C++ compiler")
