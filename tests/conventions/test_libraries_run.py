@@ -3,11 +3,13 @@
 All that imports a framework of the table stands in this one file: they take long to load.
 """
 
+import itertools
 import math
 import re
 from importlib.metadata import version
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,14 +131,39 @@ def test_every_window_in_the_table_is_tested():
     assert {row.call for row in LIBRARIES if row.window and row.version} == set(WINDOWS)
 
 
-def test_keras_broadcasts_the_axes_of_its_mask():
-    query, key, value = qkv(5, 5)
-    wanted = attend(query, key, value, padding(KEEP)).output
-    for shape in ((BATCH, 1, 5), (BATCH, 1, 1, 5)):
-        merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, value, key)]
-        layer = identity_layer(HEADS, D, merged)
-        output = torch.tensor(np.array(layer(*merged, attention_mask=KEEP.reshape(shape).numpy())))
-        torch.testing.assert_close(output, wanted.transpose(1, 2).flatten(2), atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize(
+    "row", [row for row in RUN if "broadcasts" in row.shape], ids=lambda row: f"{row.call} {row.argument}"
+)
+def test_any_axis_may_be_one_where_the_table_says_broadcasts(row):
+    query, key, value = qkv(3, 5)
+    sizes = [(1, full) for full in (BATCH, HEADS, 3, 5)]
+    chance = torch.Generator().manual_seed(0)
+    for shape in itertools.product(*sizes):
+        allowed = torch.rand(shape, generator=chance) > 0.5
+        allowed[..., 0] = True  # no row is empty
+        wanted = attend(query, key, value, from_dense(allowed.expand(BATCH, HEADS, 3, 5))).output
+        output = RUN[row](query, key, value, from_dense(allowed))
+        torch.testing.assert_close(output, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_keras_jax_and_flax_broadcast_every_axis():
+    """Handed over as they are: the converters write the axes of queries and keys in full."""
+    query, key, value = qkv(3, 5)
+    merged = [each.transpose(1, 2).flatten(2).numpy() for each in (query, value, key)]
+    layer = identity_layer(HEADS, D, merged)
+    three = [jnp.asarray(each.transpose(1, 2).numpy()) for each in (query, key, value)]
+    for shape in itertools.product((1, BATCH), (1, HEADS), (1, 3), (1, 5)):
+        allowed = torch.ones(shape, dtype=torch.bool)
+        allowed[0, -1, -1, 1:] = False
+        mask = from_dense(allowed.expand(BATCH, HEADS, 3, 5))
+        wanted = attend(query, key, value, mask).output.transpose(1, 2)  # (batch, token, head, d)
+        outputs = [layer(*merged, attention_mask=allowed.numpy()).numpy().reshape(wanted.shape)]
+        if shape[1] == 1:
+            outputs.append(layer(*merged, attention_mask=allowed[:, 0].numpy()).numpy().reshape(wanted.shape))
+        for function in (jax.nn.dot_product_attention, nnx.dot_product_attention):
+            outputs.append(np.asarray(function(*three, mask=jnp.asarray(allowed.numpy()))))
+        for output in outputs:
+            torch.testing.assert_close(torch.tensor(output), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_what_the_table_says_of_empty_rows_on_other_paths():
