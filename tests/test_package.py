@@ -36,6 +36,8 @@ ORDER = [
     "conventions/readings",
     "attention",
     "layers",
+    "decoding",
+    "numerals",
     "stacks",
     "_measure/__init__",
     "_measure/snapshot",

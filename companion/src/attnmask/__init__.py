@@ -7,6 +7,7 @@ True means "may attend" everywhere in this package. `attnmask.plot` and
 import importlib.metadata
 
 from attnmask import conventions as conventions
+from attnmask import numerals as numerals
 from attnmask._device import default_device as default_device
 from attnmask.attention import Steps as Steps
 from attnmask.attention import attend as attend
@@ -19,6 +20,8 @@ from attnmask.audits import audit as audit
 from attnmask.conventions.readings import Description as Description
 from attnmask.conventions.readings import Reading as Reading
 from attnmask.conventions.readings import describe as describe
+from attnmask.decoding import greedy as greedy
+from attnmask.layers import Cache as Cache
 from attnmask.layers import CrossAttention as CrossAttention
 from attnmask.layers import Decoder as Decoder
 from attnmask.layers import Encoder as Encoder

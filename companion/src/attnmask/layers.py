@@ -1,6 +1,7 @@
 """What is the smallest encoder, decoder and translator that takes its masks layer by layer?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Integer
@@ -14,6 +15,57 @@ Tokens = Float[Tensor, "batch token d_model"]
 Memory = Float[Tensor, "batch key d_model"]
 LayerMask = Mask | Tensor | None
 LayerMasks = LayerMask | Sequence[LayerMask]  # one for all layers, or one a layer
+
+
+class Cache:
+    """The keys and values of the tokens that a stack has seen, kept for those that come after.
+
+    A new one is empty; give the same one at every step. The new tokens' mask has to know
+    how many came before: ``causal().after(cache.length)``. What is kept is never computed
+    again, so the old tokens must not look at the new ones.
+
+    Parameters
+    ----------
+    other
+        A cache to begin with: two may go on from the same tokens, each for itself.
+
+    Raises
+    ------
+    ValueError
+        When extended: another batch than that of the cache.
+
+    Examples
+    --------
+    Two tokens at once, then one more, are three tokens:
+
+    >>> from attnmask import causal
+    >>> encoder, x, cache = Encoder(layers=2, d_model=8), torch.randn(1, 3, 8), Cache()
+    >>> first = encoder(x[:, :2], causal(), cache)
+    >>> cache.length
+    2
+    >>> last = encoder(x[:, 2:], causal().after(cache.length), cache)
+    >>> torch.testing.assert_close(torch.cat([first, last], dim=1), encoder(x, causal()))
+    """
+
+    def __init__(self, other: "Cache | None" = None) -> None:
+        self._kept: dict[nn.Module, tuple[Tensor, Tensor]] = {} if other is None else dict(other._kept)
+
+    @property
+    def length(self) -> int:
+        """How many tokens are kept."""
+        return next((key.shape[-2] for key, _ in self._kept.values()), 0)
+
+    def extend(self, attention: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep an attention's new keys and values (batch, head, token, d); return the old and the new."""
+        if attention in self._kept:
+            old = self._kept[attention]
+            if old[0].shape[0] != key.shape[0]:
+                raise value_error(
+                    f"a batch of {old[0].shape[0]}, as in the cache", f"{key.shape[0]}", "a cache of another batch"
+                )
+            key, value = torch.cat([old[0], key], dim=-2), torch.cat([old[1], value], dim=-2)
+        self._kept[attention] = key, value
+        return key, value
 
 
 class CrossAttention(nn.Module):
@@ -52,14 +104,19 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.W_Q, self.W_K, self.W_V, self.W_O = (nn.Linear(d_model, d_model, bias=False) for _ in range(4))
 
-    def forward(self, x: Tokens, memory: Memory, mask: LayerMask = None) -> Tokens:
-        """Let each token of ``x`` look at those tokens of ``memory`` that the mask allows; None = all."""
+    def forward(self, x: Tokens, memory: Memory, mask: LayerMask = None, cache: Cache | None = None) -> Tokens:
+        """Let each token of ``x`` look at those tokens of ``memory`` that the mask allows; None = all.
+
+        With a `Cache`, it looks at what the cache keeps and then at ``memory``, which is added to it.
+        """
         for tokens in (x, memory):
             _check_tokens(tokens, self.W_Q.in_features)
         query, key, value = (
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, head, token, d)
             for projected in (self.W_Q(x), self.W_K(memory), self.W_V(memory))
         )
+        if cache is not None:
+            key, value = cache.extend(self, key, value)
         output = attend(query, key, value, mask).output
         return self.W_O(output.transpose(1, 2).flatten(2))  # (batch, query, d_model)
 
@@ -77,9 +134,11 @@ class SelfAttention(CrossAttention):
     torch.Size([1, 4, 8])
     """
 
-    def forward(self, x: Tokens, mask: LayerMask = None) -> Tokens:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tokens, mask: LayerMask = None, cache: Cache | None = None
+    ) -> Tokens:
         """Let each token look at those tokens that the mask allows; None = all."""
-        return super().forward(x, x, mask)
+        return super().forward(x, x, mask, cache)
 
 
 class _Stack(nn.Module):
@@ -97,13 +156,21 @@ class _Stack(nn.Module):
         self.norm, self.d_model = nn.LayerNorm(d_model) if norm else nn.Identity(), d_model
 
     def _run(
-        self, x: Tensor, masks: LayerMasks, memory: Tensor | None = None, memory_masks: LayerMasks = None
+        self,
+        x: Tensor,
+        masks: LayerMasks,
+        cache: Cache | None = None,
+        memory: Tensor | None = None,
+        memory_masks: LayerMasks = None,
     ) -> Tensor:
         _check_tokens(x, self.d_model)
         depth = len(self.layers)
         pairs = zip(_per_layer(masks, depth), _per_layer(memory_masks, depth), strict=True)
+        grown = None if cache is None else Cache(cache)
         for layer, (mask, memory_mask) in zip(self.layers, pairs, strict=True):
-            x = layer(x, mask, memory, memory_mask)
+            x = layer(x, mask, grown, memory, memory_mask)
+        if cache is not None and grown is not None:
+            cache._kept = grown._kept  # only now that every layer has run
         return self.norm(x)
 
 
@@ -141,9 +208,12 @@ class Encoder(_Stack):
     part after Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
     """
 
-    def forward(self, x: Tokens, masks: LayerMasks = None) -> Tokens:
-        """Pass ``x`` through every layer, under one mask for all of them or a list of one a layer."""
-        return self._run(x, masks)
+    def forward(self, x: Tokens, masks: LayerMasks = None, cache: Cache | None = None) -> Tokens:
+        """Pass ``x`` through every layer, under one mask for all of them or a list of one a layer.
+
+        With a `Cache`, ``x`` are the tokens that come after those in it.
+        """
+        return self._run(x, masks, cache)
 
 
 class Decoder(_Stack):
@@ -161,9 +231,19 @@ class Decoder(_Stack):
 
     cross = True
 
-    def forward(self, x: Tokens, memory: Memory, masks: LayerMasks = None, memory_masks: LayerMasks = None) -> Tokens:
-        """Pass ``x`` through every layer; ``masks`` rule its self-attention, ``memory_masks`` its view of memory."""
-        return self._run(x, masks, memory, memory_masks)
+    def forward(
+        self,
+        x: Tokens,
+        memory: Memory,
+        masks: LayerMasks = None,
+        memory_masks: LayerMasks = None,
+        cache: Cache | None = None,
+    ) -> Tokens:
+        """Pass ``x`` through every layer; ``masks`` rule its self-attention, ``memory_masks`` its view of memory.
+
+        A `Cache` keeps the keys and values of the self-attention; those of ``memory`` are computed anew.
+        """
+        return self._run(x, masks, cache, memory, memory_masks)
 
 
 class Translator(nn.Module):
@@ -225,21 +305,50 @@ class Translator(nn.Module):
         memory_masks: LayerMasks = None,
     ) -> Float[Tensor, "batch target target_vocabulary"]:
         """Return the logits of the token that follows each target token."""
-        memory = self.encoder(self._embed("source", source, self.source_embedding), source_masks)
-        decoded = self.decoder(self._embed("target", target, self.target_embedding), memory, target_masks, memory_masks)
-        return self.logits(decoded)
+        return self.decode(target, self.encode(source, source_masks), target_masks, memory_masks)
 
-    def _embed(self, name: str, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+    def encode(
+        self, source: Integer[Tensor, "batch source"], source_masks: LayerMasks = None
+    ) -> Float[Tensor, "batch source d_model"]:
+        """Return the memory of a source: what `decode` looks at, computed once for all its steps."""
+        return self.encoder(self._embed("source", source, self.source_embedding), source_masks)
+
+    def decode(
+        self,
+        target: Integer[Tensor, "batch target"],
+        memory: Float[Tensor, "batch source d_model"],
+        target_masks: LayerMasks = None,
+        memory_masks: LayerMasks = None,
+        *,
+        position_ids: Integer[Tensor, "batch target"] | None = None,
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "batch target target_vocabulary"]:
+        """Return the logits of the token that follows each target token, given the memory of its source.
+
+        With a `Cache`, ``target`` are the tokens that come after those in it. ``position_ids`` are
+        0, 1, 2, … from there unless given, as padding on the left asks for.
+        """
+        seen = 0 if cache is None else cache.length
+        x = self._embed("target", target, self.target_embedding, position_ids, seen)
+        return self.logits(self.decoder(x, memory, target_masks, memory_masks, cache))
+
+    def _embed(
+        self, name: str, ids: Tensor, embedding: nn.Embedding, position_ids: Tensor | None = None, seen: int = 0
+    ) -> Tensor:
         ids = integer_table(name, ids, "batch, token")
-        if ids.shape[-1] > self.positions.num_embeddings:
+        longest = self.positions.num_embeddings
+        if seen + ids.shape[-1] > longest:
             raise value_error(
-                f"at most longest={self.positions.num_embeddings} tokens",
-                f"{ids.shape[-1]}",
-                "longest was left as it is",
+                f"at most longest={longest} tokens", f"{seen + ids.shape[-1]}", "longest was left as it is"
             )
         cause = "source and target swapped, or the tokenizer of another vocabulary"
         in_vocabulary(name, ids, embedding.num_embeddings, cause)
-        return embedding(ids) + self.positions(torch.arange(ids.shape[-1], device=ids.device))
+        if position_ids is None:
+            position_ids = torch.arange(seen, seen + ids.shape[-1], device=ids.device)
+        else:
+            position_ids = integer_table("position_ids", position_ids, "batch, token")
+            in_vocabulary("position_ids", position_ids, longest, "padding counted as -1: clamp(min=0)")
+        return embedding(ids) + self.positions(position_ids)
 
 
 class _Sublayer(nn.Module):
@@ -249,7 +358,7 @@ class _Sublayer(nn.Module):
         super().__init__()
         self.part, self.norm, self.residual = part, nn.LayerNorm(d_model) if norm else nn.Identity(), residual
 
-    def forward(self, x: Tensor, *rest: LayerMask) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
         change = self.part(self.norm(x), *rest)
         return x + change if self.residual else change
 
@@ -266,9 +375,14 @@ class _Layer(nn.Module):
         self.mlp = _Sublayer(wider, *frame) if mlp else None
 
     def forward(
-        self, x: Tensor, mask: LayerMask, memory: Tensor | None = None, memory_mask: LayerMask = None
+        self,
+        x: Tensor,
+        mask: LayerMask,
+        cache: Cache | None = None,
+        memory: Tensor | None = None,
+        memory_mask: LayerMask = None,
     ) -> Tensor:
-        x = self.attention(x, mask)
+        x = self.attention(x, mask, cache)
         if self.cross_attention is not None:
             x = self.cross_attention(x, memory, memory_mask)
         return x if self.mlp is None else self.mlp(x)
