@@ -35,6 +35,7 @@ from attnmask import (
 )
 from attnmask.conventions import LIBRARIES
 from libraries import FLAGS, MODULES, RUNS, WINDOWS, hugging_face_2d, identity_layer, keras_layer, multihead, sdpa_float
+from real_models import t5
 
 BATCH, HEADS, D = 2, 2, 4
 KEEP = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])
@@ -180,7 +181,7 @@ def test_what_the_table_says_of_empty_rows_on_other_paths():
     assert on_a_gpu == "on a GPU in half precision (cuDNN): the unmasked row"  # tests/test_on_gpu.py
     assert {call: other for call, other in others.items() if other} == {
         "layers.MultiHeadAttention attention_mask": "with dropout or return_attention_scores=True: zeros",
-        "model(...) attention_mask (2-D)": "eager attention: mean of all values",
+        "model(...) attention_mask (2-D)": "eager attention, or T5: mean of all values",
         "create_causal_mask and_mask_function": "eager attention: mean of all values",
         "F.scaled_dot_product_attention attn_mask (float)": "-1e9 in float32: mean of all values",
         "nn.MultiheadAttention key_padding_mask": "without weights, off the fast path: the output bias",
@@ -212,6 +213,16 @@ def test_the_rows_that_cast_numbers_turn_an_additive_mask_upside_down():
     torch.testing.assert_close(torch.tensor(np.array(output)).flatten(2), wanted, atol=1e-5, rtol=1e-5)
     casting = [row.argument for row in LIBRARIES if "cast to bool" in row.note]
     assert casting == ["attention_mask (2-D)", "attention_mask", "mask"]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_t5_spreads_an_empty_row_over_the_whole_target(attention):
+    """Its mask joins a position bias, so that SDPA gets no bools either."""
+    ids = {"input_ids": torch.tensor([[5, 6]]), "decoder_input_ids": torch.tensor([[0, 7, 8]])}
+    model = t5(attention)
+    for first, reached in {0: [True] * 3, 1: [True, False, False]}.items():
+        given = {**ids, "decoder_attention_mask": torch.tensor([[first, 1, 1]])}
+        assert influence(model, given)["decoder_input_ids"][0, 0].tolist() == reached
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

@@ -16,7 +16,7 @@ from attnmask.masks import Mask, from_dense, padding
 # fmt: off
 ROWS = (
     Convention("Hugging Face", "model(...)", "attention_mask (2-D)", "transformers", "5.23.0",
-               "1 = attend", "int64", "(B, S)", "zeros; eager attention: mean of all values", "to_huggingface",
+               "1 = attend", "int64", "(B, S)", "zeros; eager attention, or T5: mean of all values", "to_huggingface",
                corner="lower right", window="sliding_window=W: W keys",
                note="cast to bool; a decoder adds its causal mask"),
     Convention("Hugging Face", "model(...)", "attention_mask (4-D)", "transformers", "5.23.0",
