@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "companion" / "src" / "attnmask"
 TESTS = ["tests/masks", "tests/conventions", "tests/measure"]
-TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "influence", "reach")]
+TESTS += [f"tests/test_{name}.py" for name in ("attention", "symbolic", "layers", "decoding", "influence", "reach")]
 
 # What is broken: the file, the text there, the text in its place (every occurrence).
 FAULTS = {
@@ -48,9 +48,20 @@ FAULTS = {
     "softmax along the queries": ("attention.py", "softmax(dim=-1)", "softmax(dim=-2)"),
     "forget the mask after the first layer": (
         "layers.py",
-        "x = layer(x, mask, memory, memory_mask)",
-        "x = layer(x, mask if layer is self.layers[0] else None, memory, memory_mask)",
+        "x = layer(x, mask, grown, memory, memory_mask)",
+        "x = layer(x, mask if layer is self.layers[0] else None, grown, memory, memory_mask)",
     ),
+    "forget what the cache keeps": (
+        "layers.py",
+        "torch.cat([old[0], key], dim=-2), torch.cat([old[1], value], dim=-2)",
+        "key, value",
+    ),
+    "count positions from the chunk": (
+        "layers.py",
+        "torch.arange(seen, seen + ids.shape[-1], device=ids.device)",
+        "torch.arange(ids.shape[-1], device=ids.device)",
+    ),
+    "ask for the oldest token": ("decoding.py", "found[:, -1:].argmax", "found[:, :1].argmax"),
     "leave own rows out of reach": ("stacks.py", "(seen | own).float() @ reached", "seen.float() @ reached"),
     "read blocked as allowed": (
         "conventions/entries.py",
