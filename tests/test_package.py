@@ -87,6 +87,18 @@ ORDER = [
     "plot/reports",
     "plot/__init__",
     "__init__",
+    "exercises/mistakes",
+    "exercises/task",
+    "exercises/tasks/__init__",
+    *sorted(f"exercises/tasks/{path.stem}" for path in SOURCE.glob("exercises/tasks/[!_]*.py")),  # a new one is found
+    "exercises/calls",
+    "exercises/explain",
+    "exercises/words",
+    "exercises/picture",
+    "exercises/judge",
+    "exercises/checks",
+    "exercises/__init__",
+    "exercises/__main__",
 ]
 # The most lines of code of a class and of a function: what a reader takes in at once.
 LONGEST = {ast.ClassDef: 120, ast.FunctionDef: 40, ast.AsyncFunctionDef: 40}
