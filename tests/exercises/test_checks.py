@@ -49,7 +49,7 @@ def test_a_wrong_answer_is_named(name, mistake, answer):
     result = check(name, answer)
     assert result.mistakes == (mistake,), result
     assert not result
-    assert f"Mistake: {mistake}. " in repr(result)
+    assert f"Mistake: {mistake}. " in " ".join(repr(result).split())
 
 
 @every_task
@@ -172,7 +172,7 @@ class Contrary:
 def test_no_answer_breaks_the_checker(answer, said):
     result = check("causal", answer)
     assert not result.passed
-    assert said in result.words
+    assert said in " ".join(result.words.split())
 
 
 @pytest.mark.parametrize("answer", [forever, stubborn])
@@ -278,8 +278,8 @@ def test_a_picture_frames_what_differs():
     assert frames == [(1 - 0.46, -0.46)]  # column 1 of row 0
     assert not [patch for patch in left.patches if not patch.get_fill()]
     page = as_html("a < b", *result.smallest)
-    assert page.startswith("<pre>a &lt; b</pre><img alt=")
-    assert result._repr_html_().startswith("<pre>causal: not yet")
+    assert ">a &lt; b</pre><img alt=" in page
+    assert ">causal: not yet" in result._repr_html_()
 
 
 def test_pictures_of_numbers_and_of_rows():

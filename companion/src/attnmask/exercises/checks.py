@@ -35,7 +35,8 @@ def check(name: str, answer: Answer) -> Result:
     >>> import torch
     >>> check("causal", lambda length, device: torch.ones(length, length, device=device).triu() == 1)
     causal: not yet, right in 1 of 8 cases.
-    Mistake: transposed. Rows are queries and columns are keys. Yours has them the other way round.
+    Mistake: transposed. Rows are queries and columns are keys. Yours has them the other
+      way round.
     The smallest case that differs: length = 2, device = cpu
       expected    yours
       1 0         1 1

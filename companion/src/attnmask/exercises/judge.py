@@ -1,7 +1,7 @@
 """Is an answer right, and if not, which mistake is it? Every case is tried; a mistake is named if it explains all."""
 
 import inspect
-from collections.abc import Sequence
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from attnmask.exercises.task import Answer, Case, Draw, Task
 from attnmask.exercises.words import side_by_side, spell, table_of
 
 SECONDS = 5.0  # what an answer may take for all its cases
+WIDTH = 84  # of a line of text, in letters
 
 
 @dataclass(frozen=True)
@@ -56,31 +57,43 @@ class Result:
         return as_html(self.words, *self.smallest)
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """One answer on every case of its task."""
+
+    task: Task
+    cases: list[Case]
+    expected: list[Outcome]  # what the loops make of the cases
+    came: list[Outcome]  # what the answer made of them
+    tail: str  # what there is to say at the end
+
+    @property
+    def wrong(self) -> list[int]:
+        """The numbers of the cases in which the answer is not right."""
+        pairs = zip(self.expected, self.came, strict=True)
+        return [place for place, (wanted, came) in enumerate(pairs) if RIGHT not in explain([(None, wanted)], came)]
+
+    def result(self, *lines: str, passed: bool = False, **fields: Any) -> Result:
+        """Make a result of some lines of text."""
+        return Result(self.task.name, passed, "\n".join([*lines]) + self.tail, **fields)
+
+
 def judge(task: Task, answer: Answer) -> Result:
     """Run an answer on every case of a task, and say what came of it."""
-    if wrong := _does_not_take(task, answer):
-        return Result(task.name, False, f"{task.name}: not yet. {wrong}")
+    if mismatch := _does_not_take(task, answer):
+        return Result(task.name, False, f"{task.name}: not yet. {mismatch}")
     cases = list(task.cases(Draw()))
-    tried = run(answer, cases, SECONDS)
-    if tried.outcomes and all(_is_empty(outcome) for outcome in tried.outcomes):
+    came, printed = run(answer, cases, SECONDS)
+    if came and all(_is_empty(outcome) for outcome in came):
         words = f"{task.name}: not attempted yet. Write the function, then run this again."
         return Result(task.name, False, words, attempted=False)
-    printed = len(tried.printed.splitlines())
-    said = f"\nIt printed {printed} line{'s'[: printed > 1]}; what counts is what it returns." if printed else ""
-    if len(tried.outcomes) < len(cases):
-        where = spell(cases[len(tried.outcomes)])
-        words = f"{task.name}: not yet. It was stopped after {SECONDS:g} seconds, at {where}."
-        return Result(task.name, False, words + said)
-
-    expected = [call(task.spec, case) for case in cases]
-    wrong_in = [
-        place
-        for place, pair in enumerate(zip(expected, tried.outcomes, strict=True))
-        if RIGHT not in explain([(None, pair[0])], pair[1])
-    ]
-    if not wrong_in:
-        return _on_another_device(task, answer, cases, said)
-    return _wrong(task, cases, expected, tried.outcomes, wrong_in, said)
+    count = len(printed.splitlines())
+    tail = f"\nIt printed {count} line{'s'[: count > 1]}; what counts is what it returns." if printed else ""
+    if len(came) < len(cases):
+        words = f"{task.name}: not yet. It was stopped after {SECONDS:g} seconds, at {spell(cases[len(came)])}."
+        return Result(task.name, False, words + tail)
+    trial = _Trial(task, cases, [call(task.spec, case) for case in cases], came, tail)
+    return _say_what_is_wrong(trial) if trial.wrong else _on_another_device(trial, answer)
 
 
 def _does_not_take(task: Task, answer: Answer) -> str:
@@ -101,127 +114,108 @@ def _is_empty(outcome: Outcome) -> bool:
     return outcome.error is None and (outcome.value is None or outcome.value is ...) and not outcome.changed
 
 
-def _wrong(
-    task: Task,
-    cases: Sequence[Case],
-    expected: Sequence[Outcome],
-    came: Sequence[Outcome],
-    wrong_in: Sequence[int],
-    said: str,
-) -> Result:
-    mistakes = _named(task, cases, expected, came, wrong_in)
-    facts = [f"Mistake: {name}. {_advice(task, name)}" for name in mistakes]
-    if not mistakes:
-        mistakes, facts = _facts(task, cases, expected, came, wrong_in)
-    first = wrong_in[0]
-    lines = [f"{task.name}: not yet, right in {len(cases) - len(wrong_in)} of {len(cases)} cases.", *facts]
-    lines += [f"The smallest case that differs: {spell(cases[first])}", side_by_side(expected[first], came[first])]
-    tables = table_of(expected[first], came[first])
-    return Result(task.name, False, "\n".join(lines) + said, mistakes=mistakes, smallest=tables)
+def _say_what_is_wrong(trial: _Trial) -> Result:
+    own = {mistake.name: mistake.advice for mistake in trial.task.mistakes}
+    explained = {name: own.get(name) or names.ADVICE[name.split(" (")[0]] for name in _explained(trial)}
+    found = explained or _described(trial)
+    first = trial.wrong[0]
+    right = len(trial.cases) - len(trial.wrong)
+    return trial.result(
+        f"{trial.task.name}: not yet, right in {right} of {len(trial.cases)} cases.",
+        *(_mistake(name, advice) for name, advice in found.items()),
+        f"The smallest case that differs: {spell(trial.cases[first])}",
+        side_by_side(trial.expected[first], trial.came[first]),
+        mistakes=tuple(found),
+        smallest=table_of(trial.expected[first], trial.came[first]),
+    )
 
 
-def _named(
-    task: Task, cases: Sequence[Case], expected: Sequence[Outcome], came: Sequence[Outcome], wrong_in: Sequence[int]
-) -> tuple[str, ...]:
+def _mistake(name: str, advice: str) -> str:
+    return textwrap.fill(f"Mistake: {name}. {advice}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _explained(trial: _Trial) -> list[str]:
     """Return the fewest mistakes that, made on purpose, give what the answer gave in every case."""
+    wrong, mistakes = trial.wrong, trial.task.mistakes
     common: set[Explanation] | None = None
-    for place in sorted(range(len(cases)), key=lambda place: place not in wrong_in):
-        alive = [mistake for mistake in task.mistakes if common is None or any(mistake.name in one for one in common)]
-        results = [(None, expected[place])] + [(one.name, call(one.answer, cases[place])) for one in alive]
-        found = explain(results, came[place])
+    for place in sorted(range(len(trial.cases)), key=lambda place: place not in wrong):  # what tells most comes first
+        alive = [mistake for mistake in mistakes if common is None or any(mistake.name in each for each in common)]
+        results = [(mistake.name, call(mistake.answer, trial.cases[place])) for mistake in alive]
+        found = explain([(None, trial.expected[place]), *results], trial.came[place])
         common = found if common is None else common & found
         if not common:
-            return ()
-    ours = [mistake.name for mistake in task.mistakes]
-    best = min(common or {RIGHT}, key=lambda one: (len(one), -len(one & set(ours)), sorted(one)))
-    return tuple(sorted(best, key=lambda name: (name not in ours, name)))
+            return []
+    own = {mistake.name for mistake in mistakes}
+    best = min(common or {RIGHT}, key=lambda each: (len(each), -len(each & own), sorted(each)))
+    return sorted(best, key=lambda name: (name not in own, name))
 
 
-def _advice(task: Task, name: str) -> str:
-    own = {mistake.name: mistake.advice for mistake in task.mistakes}
-    return own.get(name) or names.ADVICE[name.split(" (")[0]]
-
-
-def _facts(
-    task: Task, cases: Sequence[Case], expected: Sequence[Outcome], came: Sequence[Outcome], wrong_in: Sequence[int]
-) -> tuple[tuple[str, ...], list[str]]:
+def _described(trial: _Trial) -> dict[str, str]:
     """Say what differs where no mistake explains it: what holds in every case, and nothing beyond."""
-    found, facts = [], []
-    if any(outcome.changed for outcome in came):
-        found.append(names.MUTATED)
-        facts.append(f"Mistake: {names.MUTATED}. {names.ADVICE[names.MUTATED]}")
-    for group, belongs in task.groups.items():
-        inside = {place for place, case in enumerate(cases) if belongs(case)}
-        if inside and inside == set(range(len(cases))) - set(wrong_in):
-            found.append(f"works only for {group}")
-            facts.append(f"Mistake: works only for {group}. It is right in all of those cases, and in no other.")
-    pairs = [(expected[place].value, came[place].value) for place in wrong_in]
+    found = {}
+    if any(outcome.changed for outcome in trial.came):
+        found[names.MUTATED] = names.ADVICE[names.MUTATED]
+    right = set(range(len(trial.cases))) - set(trial.wrong)
+    for group, belongs in trial.task.groups.items():
+        if right and right == {place for place, case in enumerate(trial.cases) if belongs(case)}:
+            found[f"works only for {group}"] = "It is right in all of those cases, and in no other."
+    pairs = [(trial.expected[place].value, trial.came[place].value) for place in trial.wrong]
     if all(_are_masks(*pair) for pair in pairs):
-        if not any(bool((got & ~wanted).any()) for wanted, got in pairs):
-            found.append(names.TOO_MUCH)
-        elif not any(bool((wanted & ~got).any()) for wanted, got in pairs):
-            found.append(names.TOO_LITTLE)
-        if found and found[-1] in (names.TOO_MUCH, names.TOO_LITTLE):
-            facts.append(f"Mistake: {found[-1]}. {names.ADVICE[found[-1]]}")
-    return tuple(found), facts
+        if not any(bool((came & ~wanted).any()) for wanted, came in pairs):
+            found[names.TOO_MUCH] = names.ADVICE[names.TOO_MUCH]
+        elif not any(bool((wanted & ~came).any()) for wanted, came in pairs):
+            found[names.TOO_LITTLE] = names.ADVICE[names.TOO_LITTLE]
+    return found
 
 
-def _are_masks(wanted: Any, got: Any) -> bool:
-    masks = all(isinstance(value, Tensor) and value.dtype == torch.bool for value in (wanted, got))
-    return masks and wanted.shape == got.shape
+def _are_masks(wanted: Any, came: Any) -> bool:
+    masks = all(isinstance(value, Tensor) and value.dtype == torch.bool for value in (wanted, came))
+    return masks and wanted.shape == came.shape
 
 
-def _on_another_device(task: Task, answer: Answer, cases: Sequence[Case], said: str) -> Result:
+def _on_another_device(trial: _Trial, answer: Answer) -> Result:
     """Call a right answer where the inputs do not live on the CPU: on the accelerator, else on tensors without data."""
-    passed = f"{task.name}: passed, right in all {len(cases)} cases"
+    passed = f"{trial.task.name}: passed, right in all {len(trial.cases)} cases"
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("meta")
-    moved = [case for case in (_moved(case, device) for case in cases) if case is not None]
-    if not moved:
-        return Result(task.name, True, f"{passed}.{said}")
-    moved = moved if device.type != "meta" else moved[-1:]
-    outcomes = run(answer, moved, SECONDS).outcomes
-    error = next((outcome.error for outcome in outcomes if outcome.error), None)
-    if _left_behind(outcomes, device) or (error and _mixes_devices(error)):
-        lines = [f"{task.name}: not yet, right in all {len(cases)} cases on the CPU, but not elsewhere."]
-        lines += [f"Mistake: {names.DEVICE}. {names.ADVICE[names.DEVICE]}"]
-        return Result(task.name, False, "\n".join(lines) + said, mistakes=(names.DEVICE,))
+    there = [_moved(case, device) for case in trial.cases if _can_move(case)]
+    if not there:
+        return trial.result(f"{passed}.", passed=True)
+    came, _ = run(answer, there if device.type != "meta" else there[-1:], SECONDS)
+    if any(_left_behind(outcome, device) for outcome in came):
+        title = f"{trial.task.name}: not yet, right in all {len(trial.cases)} cases on the CPU, but not elsewhere."
+        return trial.result(title, _mistake(names.DEVICE, names.ADVICE[names.DEVICE]), mistakes=(names.DEVICE,))
     if device.type == "meta":
-        tail = ". (Another device was not tried: it needs the values of its inputs.)" if error or not outcomes else "."
-        return Result(task.name, True, passed + tail + said)
-    expected = [call(task.spec, case) for case in cases]
-    for case, wanted, got in zip(cases, expected, outcomes, strict=False):
-        if RIGHT not in explain([(None, wanted)], got._replace(value=_to(got.value, torch.device("cpu")))):
-            lines = [f"{task.name}: not yet, right on the CPU, but on {device.type} it differs at {spell(case)}."]
-            return Result(task.name, False, "\n".join([*lines, side_by_side(wanted, got)]) + said)
-    return Result(task.name, True, f"{passed}, on the CPU and on {device.type}.{said}")
+        untried = not came or came[0].error is not None
+        note = ". (Another device was not tried: it needs the values of its inputs.)" if untried else "."
+        return trial.result(passed + note, passed=True)
+    back = [outcome._replace(value=_moved(outcome.value, torch.device("cpu"))) for outcome in came]
+    again = _Trial(trial.task, trial.cases[: len(back)], trial.expected[: len(back)], back, trial.tail)
+    if again.wrong:
+        first = again.wrong[0]
+        title = f"{trial.task.name}: not yet, right on the CPU, but on {device.type} it differs at "
+        return trial.result(title + spell(trial.cases[first]), side_by_side(again.expected[first], back[first]))
+    return trial.result(f"{passed}, on the CPU and on {device.type}.", passed=True)
 
 
-def _moved(case: Case, device: torch.device) -> Case | None:
-    """Return the case with its tensors on another device; None if none of it can go there."""
-    if any(isinstance(value, nn.Module) for value in case.values()):
-        return None
-    if not any(isinstance(value, Tensor | torch.device) for value in case.values()):
-        return None
-    return {name: _to(value, device) for name, value in case.items()}
+def _can_move(case: Case) -> bool:
+    values = case.values()
+    return any(isinstance(value, Tensor | torch.device) for value in values) and not any(
+        isinstance(value, nn.Module) for value in values
+    )
 
 
-def _to(value: Any, device: torch.device) -> Any:
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move a tensor, the tensors of a dict, or a device itself; leave the rest."""
     if isinstance(value, dict):
-        return {name: _to(entry, device) for name, entry in value.items()}
+        return {name: _moved(entry, device) for name, entry in value.items()}
     if isinstance(value, torch.device):
         return device
-    return value.to(device) if isinstance(value, Tensor) and value.device.type != "meta" else value
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
-def _left_behind(outcomes: Sequence[Outcome], device: torch.device) -> bool:
-    values = [value for outcome in outcomes for value in _tensors(outcome.value)]
-    return any(value.device.type != device.type for value in values)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    entries = value.values() if isinstance(value, dict) else [value]
-    return [entry for entry in entries if isinstance(entry, Tensor)]
-
-
-def _mixes_devices(error: BaseException) -> bool:
-    return any(part in str(error) for part in ("expected device", "same device"))
+def _left_behind(outcome: Outcome, device: torch.device) -> bool:
+    """Did the answer make a tensor elsewhere than where its inputs are?"""
+    if outcome.error is not None:
+        return any(part in str(outcome.error) for part in ("expected device", "same device"))
+    entries = outcome.value.values() if isinstance(outcome.value, dict) else [outcome.value]
+    return any(isinstance(entry, Tensor) and entry.device.type != device.type for entry in entries)

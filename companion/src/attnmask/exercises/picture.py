@@ -45,5 +45,6 @@ def as_html(words: str, expected: Tensor, yours: Tensor) -> str:
     figure.savefig(stream, format="png", dpi=100)
     plt.close(figure)
     picture = base64.b64encode(stream.getvalue()).decode()
-    same = "What was expected beside yours; the cells that differ have an orange frame."
-    return f'<pre>{html.escape(words)}</pre><img alt="{same}" src="data:image/png;base64,{picture}">'
+    text = f'<pre style="white-space: pre-wrap">{html.escape(words)}</pre>'
+    alt = "What was expected beside yours; the cells that differ have an orange frame."
+    return f'{text}<img alt="{alt}" src="data:image/png;base64,{picture}">'

@@ -66,11 +66,7 @@ class Task:
     def stub(self) -> str:
         """The function to write, with nothing in it yet."""
         text = textwrap.indent(self.text, "    ").strip()
-        return (
-            f'{self.signature}\n    """{text}\n    """\n    ...'
-            if "\n" in text
-            else f'{self.signature}\n    """{text}"""\n    ...'
-        )
+        return f'{self.signature}\n    """{text}\n    """\n    pass  # your code'
 
     @property
     def code(self) -> str:

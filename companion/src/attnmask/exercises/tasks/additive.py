@@ -9,8 +9,11 @@ from attnmask.exercises.task import Mistake, Task
 def additive(allowed, dtype):
     """Write a bool mask as one that is added to the scores.
 
-    allowed: bool, of any shape, True = may attend; dtype: float32, float16 or bfloat16.
-    Return 0 where the query may attend, and the dtype's smallest finite number where not; in that dtype.
+    - allowed: bool, of any shape, True = may attend
+    - dtype: float32, float16 or bfloat16
+
+    Return a tensor of that dtype: 0 where the query may attend, the dtype's
+    smallest finite number where it may not.
     """
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)

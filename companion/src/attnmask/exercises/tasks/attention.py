@@ -11,11 +11,14 @@ from attnmask.exercises.task import Mistake, Task
 def attention(query, key, value, allowed):
     """Compute one masked attention.
 
-    query: float32 (batch, query, d); key: (batch, key, d); value: (batch, key, width);
-    allowed: bool (batch, query, key), True = may attend, at least one key in each row.
+    - query: float32 (batch, query, d)
+    - key: float32 (batch, key, d)
+    - value: float32 (batch, key, width)
+    - allowed: bool (batch, query, key), True = may attend; each row has a True
+
     Return float32 (batch, query, width).
     """
-    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    scores = query @ key.mT / query.shape[-1] ** 0.5
     return scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1) @ value
 
 

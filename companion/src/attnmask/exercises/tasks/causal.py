@@ -6,10 +6,14 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def causal(length, device):
-    """Make the causal mask: each token may look at itself and at those before it.
+    """Make the causal mask.
 
-    length: how many tokens there are; device: where the mask is to live.
-    Return a bool tensor (length, length), rows are queries, True = may attend.
+    Each token may look at itself and at those before it.
+
+    - length: how many tokens there are
+    - device: where the mask is to live
+
+    Return a bool tensor (length, length): rows are queries, True = may attend.
     """
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 

@@ -9,8 +9,11 @@ from attnmask.exercises.task import Mistake, Task
 def chunk_of_queries(cached, query_len):
     """Make the causal mask of a chunk of queries behind a cache of keys.
 
-    cached: how many keys the cache holds, 0 or more; query_len: how many new tokens there are.
-    The keys are the cached ones, then those of the new tokens.
+    The keys are the cached ones, and behind them those of the new tokens.
+
+    - cached: how many keys the cache holds, 0 or more
+    - query_len: how many new tokens there are
+
     Return a bool tensor (query_len, cached + query_len), True = may attend.
     """
     place = cached + torch.arange(query_len)

@@ -7,9 +7,13 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def chunks(length, size):
-    """Make the mask of causal attention in chunks: the past, but not beyond the beginning of the query's chunk.
+    """Make the mask of causal attention in chunks.
 
-    length: how many tokens there are; size: how many tokens a chunk has. Chunks count from place 0.
+    A token sees its own chunk, up to itself. The first chunk begins at place 0.
+
+    - length: how many tokens there are
+    - size: how many tokens a chunk has
+
     Return a bool tensor (length, length), True = may attend.
     """
     place = torch.arange(length)

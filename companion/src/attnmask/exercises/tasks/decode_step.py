@@ -9,14 +9,17 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def decode_step(query, new_key, new_value, cached_key, cached_value):
-    """Compute one step of generation: the newest token looks at the cache and at itself.
+    """Compute one step of generation: the newest token sees the cache and itself.
 
-    query, new_key, new_value: float32 (batch, 1, d); cached_key, cached_value: (batch, cached, d).
-    Return {"output": (batch, 1, d), "key": (batch, cached + 1, d), "value": (batch, cached + 1, d)}:
-    what causal attention over all tokens gives in its last row, and the longer cache.
+    - query, new_key, new_value: float32 (batch, 1, d)
+    - cached_key, cached_value: float32 (batch, cached, d)
+
+    Return a dict: "output", (batch, 1, d), which is what causal attention over all
+    tokens gives in its last row; and "key" and "value", (batch, cached + 1, d), the
+    cache for the next step.
     """
     key, value = torch.cat([cached_key, new_key], dim=1), torch.cat([cached_value, new_value], dim=1)
-    weights = (query @ key.mT / math.sqrt(query.shape[-1])).softmax(dim=-1)
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
     return {"output": weights @ value, "key": key, "value": value}
 
 

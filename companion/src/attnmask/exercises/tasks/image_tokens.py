@@ -6,9 +6,12 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def image_tokens(image):
-    """Make the mask of a causal text with images in it: the tokens of one image see each other, both ways.
+    """Make the mask of a causal text with images in it.
 
-    image: int64 (batch, token), 0 for a token of text, n > 0 for a token of image n. All else is causal.
+    The tokens of one image see each other, both ways. All else is causal.
+
+    - image: int64 (batch, token), 0 for a token of text, n > 0 for one of image n
+
     Return a bool tensor (batch, 1, token, token), True = may attend.
     """
     place = torch.arange(image.shape[1], device=image.device)

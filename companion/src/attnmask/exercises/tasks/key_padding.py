@@ -5,10 +5,12 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def key_padding(keep):
-    """Give a padding mask the shape in which it is applied to scores (batch, head, query, key).
+    """Give a padding mask the shape that scores (batch, head, query, key) need.
 
-    keep: bool (batch, token), True = real.
-    Return the smallest bool tensor of four axes that hides the padded keys from every head and query.
+    - keep: bool (batch, token), True = real
+
+    Return the smallest bool tensor of four axes that hides the padded keys from
+    every head and query.
     """
     return keep[:, None, None, :]
 

@@ -9,11 +9,15 @@ from attnmask.masks import causal, everything
 
 
 def leaking_layer(model, x):
-    """Find the first layer of a decoder that lets a token see the future; ask the model, do not read it.
+    """Find the first layer of a model that lets a token see the future.
 
-    model: a module, x -> (batch, token, d), with the layers model.layers[0], model.layers[1], …;
-    x: float32 (batch, token, d).
-    Return the number of the layer, counted from 0, or None if the model is causal. attnmask has what you need.
+    Ask the model, do not read it; attnmask has what you need.
+
+    - model: a module, from (batch, token, d) to the same shape; its layers are
+      model.layers[0], model.layers[1], and so on
+    - x: float32 (batch, token, d)
+
+    Return the layer's number, counted from 0, or None if the model is causal.
     """
     report = attnmask.audit(model, x)  # allowed=causal() by default
     return None if report.ok else int(report.leaks[0].module.split(".")[1])

@@ -8,9 +8,12 @@ from attnmask.exercises.task import Mistake, Task
 def left_padded_positions(keep):
     """Number the real tokens of a batch that is padded on the left.
 
-    keep: bool (batch, token), True = real.
-    Return integers (batch, token): each sample's first real token has position 0, as it has alone.
-    Padded tokens get 0 too, since an embedding takes no negative position.
+    Each sample's first real token has position 0, as it has alone. Padded tokens
+    get 0 too, since an embedding takes no negative position.
+
+    - keep: bool (batch, token), True = real
+
+    Return integers (batch, token).
     """
     return (keep.long().cumsum(dim=1) - 1).clamp(min=0)
 

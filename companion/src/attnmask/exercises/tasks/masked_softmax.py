@@ -7,10 +7,15 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def masked_softmax(scores, allowed):
-    """Turn scores into weights: blocked keys get exactly 0, the others of a row sum to 1.
+    """Turn scores into weights.
 
-    scores: float32 (query, key); allowed: bool of the same shape, True = may attend.
-    A row in which everything is blocked gets zeros. Return float32 (query, key).
+    Blocked keys get exactly 0, and the others of a row sum to 1. A row in which
+    everything is blocked gets zeros.
+
+    - scores: float32 (query, key)
+    - allowed: bool (query, key), True = may attend
+
+    Return float32 (query, key).
     """
     weights = scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
     return weights.masked_fill(~allowed, 0.0)

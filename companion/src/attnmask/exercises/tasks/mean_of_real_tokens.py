@@ -6,10 +6,15 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def mean_of_real_tokens(losses, keep):
-    """Average the loss over the real tokens. Whatever the padded ones hold, even NaN, must not matter.
+    """Average the loss over the real tokens.
 
-    losses: float32 (batch, token), one loss a token; keep: bool (batch, token), True = real.
-    Return the mean as a float32 tensor without axes. Each real token weighs the same.
+    Each real token weighs the same. What the padded ones hold, even NaN, does not
+    matter.
+
+    - losses: float32 (batch, token), one loss a token
+    - keep: bool (batch, token), True = real
+
+    Return the mean as a float32 tensor without axes.
     """
     return losses[keep].mean()
 

@@ -7,10 +7,14 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def multihead_arguments(keep):
-    """Write the two masks that nn.MultiheadAttention takes, for a padded batch behind a causal mask.
+    """Write the two masks that nn.MultiheadAttention takes.
 
-    keep: bool (batch, token), True = real.
-    Return {"attn_mask": bool (token, token), "key_padding_mask": bool (batch, token)}.
+    The batch is padded, and each token may look at itself and at those before it.
+
+    - keep: bool (batch, token), True = real
+
+    Return a dict: "attn_mask", bool (token, token), and "key_padding_mask", bool
+    (batch, token).
     """
     length = keep.shape[1]
     future = torch.ones(length, length, dtype=torch.bool, device=keep.device).triu(1)

@@ -7,10 +7,13 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def packed(document):
-    """Make the mask of packed documents: each token sees its own document, up to itself.
+    """Make the mask of packed documents.
 
-    document: int64 (batch, token), the number of the document that each token belongs to;
-    the tokens of a document lie side by side, and its number is used once in a row.
+    Each token sees its own document, up to itself.
+
+    - document: int64 (batch, token), the number of each token's document. The tokens
+      of a document lie side by side, and no two documents of a row have one number.
+
     Return a bool tensor (batch, 1, token, token), True = may attend.
     """
     place = torch.arange(document.shape[1], device=document.device)

@@ -6,10 +6,11 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def packed_positions(document):
-    """Number the tokens of packed documents: each document begins again at 0, as it does alone.
+    """Number the tokens of packed documents: each document begins again at 0.
 
-    document: int64 (batch, token), the number of the document that each token belongs to;
-    the tokens of a document lie side by side, and its number is used once in a row.
+    - document: int64 (batch, token), the number of each token's document. The tokens
+      of a document lie side by side, and no two documents of a row have one number.
+
     Return integers (batch, token).
     """
     same = document[:, :, None] == document[:, None, :]

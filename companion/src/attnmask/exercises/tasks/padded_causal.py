@@ -9,7 +9,8 @@ from attnmask.exercises.task import Mistake, Task
 def padded_causal(keep):
     """Hide the future and the padded keys, in one mask.
 
-    keep: bool (batch, token), True = real.
+    - keep: bool (batch, token), True = real
+
     Return a bool tensor (batch, 1, token, token), True = may attend.
     """
     length = keep.shape[1]

@@ -9,7 +9,9 @@ from attnmask.exercises.task import Mistake, Task
 def padding_from_ids(ids, pad_id):
     """Say which tokens are real.
 
-    ids: int64 (batch, token); pad_id: the id that stands for padding.
+    - ids: int64 (batch, token)
+    - pad_id: the id that stands for padding
+
     Return a bool tensor (batch, token), True = real.
     """
     return ids != pad_id

@@ -7,10 +7,13 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def padding_from_lengths(lengths, length):
-    """Say which tokens are real, where ids cannot: the pad id is also that of the end of the text.
+    """Say which tokens are real where ids cannot.
 
-    lengths: int64 (batch,), how many real tokens each sample has, from the left;
-    length: how many places the batch has.
+    The pad id is also the id of the end of the text, so only the lengths know.
+
+    - lengths: int64 (batch,), how many real tokens each sample has, from the left
+    - length: how many places the batch has
+
     Return a bool tensor (batch, length), True = real.
     """
     return torch.arange(length, device=lengths.device) < lengths[:, None]

@@ -7,9 +7,13 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def prefix_lm(prefix, length):
-    """Make the mask of a prefix language model: everybody sees the prefix, and beyond it the past.
+    """Make the mask of a prefix language model.
 
-    prefix: int64 (batch,), how many tokens of each sample are its prefix; length: how many tokens there are.
+    Each token sees the whole prefix, and besides it all tokens up to itself.
+
+    - prefix: int64 (batch,), how many tokens of each sample are its prefix
+    - length: how many tokens there are
+
     Return a bool tensor (batch, 1, length, length), True = may attend.
     """
     place = torch.arange(length, device=prefix.device)

@@ -7,12 +7,16 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def six_masks(source_keep, target_keep):
-    """Write the masks that nn.Transformer needs to train a translator on a padded batch.
+    """Write the masks with which nn.Transformer learns to translate.
 
-    source_keep: bool (batch, source), target_keep: bool (batch, target), True = real, padding on the right.
-    Return a dict of all six arguments: src_mask, tgt_mask, memory_mask, src_key_padding_mask,
-    tgt_key_padding_mask, memory_key_padding_mask. None where there is nothing to block
-    whatever the padding is; bool tensors elsewhere.
+    The target is predicted from left to right; both sides are padded on the right.
+
+    - source_keep: bool (batch, source), True = real
+    - target_keep: bool (batch, target), True = real
+
+    Return a dict of the six arguments: src_mask, tgt_mask, memory_mask,
+    src_key_padding_mask, tgt_key_padding_mask, memory_key_padding_mask. Each is a
+    bool tensor, or None if it has nothing to block, however long the samples are.
     """
     length = target_keep.shape[1]
     return {

@@ -7,10 +7,15 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def wait_k(source_keep, target_len, k):
-    """Make the cross mask of a translator that starts after k source tokens, and then keeps pace.
+    """Make the cross mask of a translator that starts after k source tokens.
 
-    source_keep: bool (batch, source), True = real; target_len: how many target tokens there are; k: 1 or more.
-    Target token t may look at the first t + k source tokens, the real ones among them.
+    Target token t may look at the first t + k source tokens, as far as they are
+    real.
+
+    - source_keep: bool (batch, source), True = real
+    - target_len: how many target tokens there are
+    - k: 1 or more
+
     Return a bool tensor (batch, 1, target_len, source), True = may attend.
     """
     device = source_keep.device

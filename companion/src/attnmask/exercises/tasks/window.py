@@ -7,9 +7,11 @@ from attnmask.exercises.task import Mistake, Task
 
 
 def window(length, size):
-    """Make a causal sliding window of size keys, the query's own among them.
+    """Make a causal sliding window of a number of keys.
 
-    length: how many tokens there are; size: how many keys a query sees at most, 1 or more.
+    - length: how many tokens there are
+    - size: how many keys a query may see at most, its own among them; 1 or more
+
     Return a bool tensor (length, length), True = may attend.
     """
     place = torch.arange(length)

@@ -9,8 +9,9 @@ from attnmask.exercises.task import Mistake, Task
 def window_2d(height, width, radius):
     """Let each pixel of an image see the square around it.
 
-    height, width: the image's size; its pixels are the tokens, row by row.
-    radius: how many rows and columns away a pixel may lie, on each side.
+    - height, width: the image's size; its pixels are the tokens, row by row
+    - radius: how many rows and how many columns away a pixel may lie at most
+
     Return a bool tensor (height * width, height * width), True = may attend.
     """
     place = torch.arange(height * width)
