@@ -1,7 +1,8 @@
 # Each target works from a bare checkout: it makes .venv first, with Python 3.11, 3.12 or 3.13.
 #   make book        build the pages into _build/html, no warning allowed
 #   make test        run every test and every notebook
-#   make notebooks   run every notebook again and save its outputs; draw the cover, write the table of the cheat-sheet
+#   make notebooks   run every notebook again and save its outputs; draw the cover, write
+#                    the table of the cheat-sheet and the exercises
 #   make lint        check style and types          make format   mend the style
 #   make bench       measure the speed claims again; takes eleven minutes on two quiet cores
 #   make serve       show the pages at http://localhost:8000
@@ -29,6 +30,7 @@ test: $(READY)
 		tests companion/src book
 
 notebooks: $(READY)
+	$(BIN)/python tests/write_exercises.py
 	$(BIN)/python tests/run_notebooks.py $(NOTEBOOKS)
 	$(BIN)/python tests/draw_cover.py
 	$(BIN)/python tests/write_cheat_sheet.py
