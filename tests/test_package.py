@@ -230,14 +230,14 @@ def test_the_package_needs_four_libraries():
 def test_the_readme_examples_run():
     readme = (COMPANION / "README.md").read_text(encoding="utf-8")
     examples = [textwrap.dedent(each) for each in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)]
-    assert len(examples) == readme.count("```python") == 6
+    assert len(examples) == readme.count("```python") == 7
     done = subprocess.run([sys.executable, "-c", "".join(examples)], capture_output=True, text=True, check=True)
-    first, *others = done.stdout.strip().rsplit("\n", 3)
+    first, *others = done.stdout.strip().rsplit("\n", 4)
     assert first.startswith("torch.Size([2, 4, 4])")
     weights = [float(number) for number in re.findall(r"\d\.\d*", first)]
     assert weights[2:] == [0, 0]
     assert sum(weights) == pytest.approx(1, abs=1e-3)
-    assert others == ["tensor(True)", "from_multihead(attn_mask=mask)", "torch.Size([1, 5])"]
+    assert others == ["tensor(True)", "from_multihead(attn_mask=mask)", "torch.Size([1, 5])", "('inverted polarity',)"]
 
 
 def test_every_public_function_documents_itself():
