@@ -42,6 +42,6 @@ def test_each_task_is_in_one_notebook_and_linked_from_its_chapter():
         cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
         (stem,) = (stem for stem, (first, last) in PARTS.items() if first <= int(task.chapter) <= last)
-        line = re.search(r"\*\*Write it yourself:\*\* (.*)", text)[1]
+        line = " ".join(re.search(r"\*\*Write it yourself:\*\* (.*?)\n\n", text, flags=re.DOTALL)[1].split())
         assert f"`{task.name}`" in line
         assert line.endswith(f"[Exercises: {name_of(stem)}](../5-practice/{stem}.ipynb).")

@@ -37,7 +37,7 @@ def check(name: str, answer: Answer) -> Result:
     causal: not yet, right in 1 of 8 cases.
     Mistake: transposed. Rows are queries and columns are keys. Yours has them the other
       way round.
-    The smallest case that differs: length = 2, device = cpu
+    A small case that differs: length = 2, device = cpu
       expected    yours
       1 0         1 1
       1 1         0 1

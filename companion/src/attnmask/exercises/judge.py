@@ -118,15 +118,17 @@ def _say_what_is_wrong(trial: _Trial) -> Result:
     own = {mistake.name: mistake.advice for mistake in trial.task.mistakes}
     explained = {name: own.get(name) or names.ADVICE[name.split(" (")[0]] for name in _explained(trial)}
     found = explained or _described(trial)
-    first = trial.wrong[0]
+    tables = {place: table_of(trial.expected[place], trial.came[place]) for place in trial.wrong}
+    telling = (place for place, pair in tables.items() if pair and not torch.equal(*pair))
+    first = next(telling, trial.wrong[0])
     right = len(trial.cases) - len(trial.wrong)
     return trial.result(
         f"{trial.task.name}: not yet, right in {right} of {len(trial.cases)} cases.",
         *(_mistake(name, advice) for name, advice in found.items()),
-        f"The smallest case that differs: {spell(trial.cases[first])}",
+        f"A small case that differs: {spell(trial.cases[first])}",
         side_by_side(trial.expected[first], trial.came[first]),
         mistakes=tuple(found),
-        smallest=table_of(trial.expected[first], trial.came[first]),
+        smallest=tables[first],
     )
 
 

@@ -41,7 +41,7 @@ TASK = Task(
     spec,
     cases,
     chapter="09",
-    place=11,
+    place=10,
     hints=(
         "Begin with zeros of the shape of allowed, in the dtype that is asked for.",
         "torch.finfo(dtype).min is the smallest finite number of a dtype.",

@@ -58,7 +58,7 @@ TASK = Task(
     spec,
     cases,
     chapter="02",
-    place=6,
+    place=5,
     hints=(
         "Four steps: scores, mask, softmax, weighted sum of the values.",
         "key.mT swaps the last two axes. The scores are divided by the square root of d.",

@@ -38,7 +38,7 @@ TASK = Task(
     spec,
     cases,
     chapter="16",
-    place=20,
+    place=15,
     hints=(
         "Query i of the chunk does not stand at place i.",
         "It stands at place cached + i, and sees all keys up to there: tril(cached).",

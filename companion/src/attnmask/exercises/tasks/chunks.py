@@ -48,7 +48,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=16,
+    place=18,
     hints=(
         "Which chunk is a place in? An integer division says it.",
         "A pair passes if the key is not later and both have the same chunk.",

@@ -78,7 +78,7 @@ TASK = Task(
     spec,
     cases,
     chapter="16",
-    place=21,
+    place=16,
     hints=(
         "Append the new key and value first; then it is an attention with one query.",
         "Everything in the cache is past, so the last row of the causal mask blocks nothing.",

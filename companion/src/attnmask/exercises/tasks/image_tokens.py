@@ -62,7 +62,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=24,
+    place=23,
     hints=(
         "There are two reasons why a key may be seen; one is enough.",
         "The second reason: query and key belong to the same image. Two tokens of text have the same number too, 0.",

@@ -34,7 +34,7 @@ TASK = Task(
     spec,
     cases,
     chapter="08",
-    place=10,
+    place=8,
     hints=(
         "Shapes are aligned from the right, and an axis of size 1 is repeated.",
         "The batch comes first, the key last. keep[:, None] puts an axis of size 1 behind the batch.",

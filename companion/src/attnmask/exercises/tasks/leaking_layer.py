@@ -61,7 +61,7 @@ TASK = Task(
     spec,
     cases,
     chapter="07",
-    place=8,
+    place=7,
     hints=(
         "attnmask.audit(model, x) tries to find a leak. Print what it returns.",
         "Each of report.leaks knows its module, such as layers.1.W_O: the first one whose output shows the leak.",

@@ -39,7 +39,7 @@ TASK = Task(
     spec,
     cases,
     chapter="16",
-    place=22,
+    place=17,
     hints=(
         "How many real tokens come before this one? cumsum counts them, this one included.",
         "One less than that is the position; the padded ones come out as -1.",

@@ -56,7 +56,7 @@ TASK = Task(
     spec,
     cases,
     chapter="09",
-    place=5,
+    place=9,
     hints=(
         "exp(-inf) is 0. masked_fill writes a number wherever a bool tensor is True.",
         "A row of nothing but -inf becomes NaN. Afterwards you know which weights have to be 0.",

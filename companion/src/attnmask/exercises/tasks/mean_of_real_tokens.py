@@ -37,7 +37,7 @@ TASK = Task(
     spec,
     cases,
     chapter="03",
-    place=7,
+    place=6,
     hints=(
         "How many losses are to be averaged? Not batch times token.",
         "losses[keep] picks the entries where keep is True, in one row.",

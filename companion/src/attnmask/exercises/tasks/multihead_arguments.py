@@ -47,7 +47,7 @@ TASK = Task(
     spec,
     cases,
     chapter="10",
-    place=12,
+    place=11,
     hints=(
         "In both arguments True means blocked.",
         "The future is above the diagonal: triu(1). The padding is what is not real.",

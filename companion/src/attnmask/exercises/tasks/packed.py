@@ -52,7 +52,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=18,
+    place=20,
     hints=(
         "Two tokens belong together if their documents have the same number.",
         "document[:, :, None] == document[:, None, :] compares each with each.",

@@ -49,7 +49,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=19,
+    place=21,
     hints=(
         "How many tokens of the same document come before this one?",
         "Compare each with each, keep what is strictly below the diagonal, and count along the keys.",

@@ -46,7 +46,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=17,
+    place=19,
     hints=(
         "There are two reasons why a key may be seen; one is enough.",
         "Key place k is in the prefix if k is less than its length. The batch is the first of four axes.",

@@ -74,7 +74,7 @@ TASK = Task(
     spec,
     cases,
     chapter="11",
-    place=13,
+    place=12,
     hints=(
         "True means blocked in all six. Which of the three attentions must not see its future?",
         "The memory is the encoded source, so its padding is the source's. Two of the six are None.",

@@ -58,7 +58,7 @@ TASK = Task(
     spec,
     cases,
     chapter="11",
-    place=14,
+    place=13,
     hints=(
         "Rows are target tokens, columns are source tokens; the source's padding hides columns.",
         "Source place s is among the first t + k tokens if s < t + k.",

@@ -39,7 +39,7 @@ TASK = Task(
     spec,
     cases,
     chapter="12",
-    place=15,
+    place=14,
     hints=(
         "The distance is the query's place minus the key's.",
         "Count the keys of the last row: the own one and size - 1 before it.",

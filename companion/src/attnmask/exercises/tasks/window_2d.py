@@ -55,7 +55,7 @@ TASK = Task(
     spec,
     cases,
     chapter="17",
-    place=23,
+    place=22,
     hints=(
         "Which row and which column is token p in? Divide by the width.",
         "Both distances must be within the radius, the one between rows and the one between columns.",
