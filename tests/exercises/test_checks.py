@@ -1,6 +1,7 @@
 """Right answers pass, wrong ones are named, and no answer breaks the checker."""
 
 import sys
+import threading
 import time
 
 import pytest
@@ -93,6 +94,15 @@ def test_an_answer_that_works_in_one_group_of_cases_only():
     assert square.mistakes == ("works only for square masks",)
 
 
+def test_a_group_is_named_only_if_it_is_right_as_a_whole():
+    def for_one_short(keep):
+        return keep[:, None, None] if keep.shape == (1, 2) else torch.zeros(1, 1, 1, 7, dtype=torch.bool)
+
+    result = check("key_padding", for_one_short)
+    assert result.mistakes == ()
+    assert "right in 1 of 7 cases" in result.words
+
+
 def test_what_no_mistake_explains_is_described():
     def sees_one_less(length, device):
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
@@ -123,7 +133,8 @@ def forever(length, device):
 
 
 def stubborn(length, device):
-    while True:
+    end = time.monotonic() + SECONDS + 3
+    while time.monotonic() < end:
         try:
             time.sleep(0.01)
         except BaseException:
@@ -181,6 +192,8 @@ def test_an_answer_that_takes_too_long_is_stopped(answer):
     result = check("causal", answer)
     assert time.perf_counter() - begin < 2 * SECONDS
     assert "It was stopped after 5 seconds, at length = 1" in result.words
+    left = [thread for thread in threading.enumerate() if thread.daemon and thread.is_alive() and "work" in thread.name]
+    assert len(left) == (answer is stubborn)  # what catches everything cannot be stopped, only left alone
 
 
 def test_an_answer_may_print_and_is_told():
