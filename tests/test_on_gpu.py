@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnmask import attend, causal, padding
+from attnmask.exercises import check
+from attnmask.exercises.task import Draw, tasks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LEFT = torch.tensor([[True] * 8, [False] * 3 + [True] * 5])
@@ -42,3 +44,18 @@ def test_cudnn_leaves_an_empty_row_of_a_bool_mask_unmasked(dtype):
     assert (of_infinity[1, :, :3] == 0).all()
     with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
         assert (F.scaled_dot_product_attention(*inputs, attn_mask=allowed)[1, :, :3] == 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in tasks() if name != "leaking_layer"])
+def test_solutions_of_the_exercises_pass_there(name):
+    result = check(name, tasks()[name].solution)
+    assert result.passed
+    takes_tensors = any(
+        isinstance(value, torch.Tensor | torch.device) for value in next(tasks()[name].cases(Draw())).values()
+    )
+    assert ("and on cuda" in result.words) == takes_tensors
+
+
+def test_an_answer_that_works_on_the_cpu_only_is_named():
+    result = check("padding_from_lengths", lambda lengths, length: torch.arange(length) < lengths[:, None])
+    assert result.mistakes == ("wrong device",)
