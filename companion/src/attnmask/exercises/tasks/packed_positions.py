@@ -3,6 +3,7 @@
 import torch
 
 from attnmask.exercises.task import Mistake, Task
+from attnmask.exercises.tasks.packed import cases
 
 
 def packed_positions(document):
@@ -26,18 +27,6 @@ def spec(document):
             last = number
         rows.append(positions)
     return torch.tensor(rows)
-
-
-def cases(draw):
-    for rows in [
-        [[0, 1]],
-        [[0, 0, 1]],
-        [[0, 1, 1, 2]],
-        [[0, 0, 1], [0, 1, 1]],
-        [[0, 0, 1, 1], [2, 0, 0, 0], [0, 0, 0, 5]],
-        [[3, 3, 1, 1, 1, 2], [0, 1, 1, 4, 4, 4]],
-    ]:
-        yield {"document": torch.tensor(rows)}
 
 
 def same(document):
