@@ -76,6 +76,15 @@ def test_a_task_says_what_it_needs_to(task):
         assert {belongs(case) for case in cases} == {True, False}
 
 
+def test_a_dict_with_other_entries_is_said():
+    keys = "src_mask, tgt_mask, memory_mask, src_key_padding_mask, tgt_key_padding_mask, memory_key_padding_mask"
+    for answer, came in (
+        (lambda s, t: {"src_mask": None}, "a dict of src_mask"),
+        (lambda s, t: {}, "a dict of nothing"),
+    ):
+        assert f"expected a dict of {keys}; yours is {came}" in check("six_masks", answer).words
+
+
 def test_two_mistakes_at_once_are_both_named():
     assert check("causal", lambda length, device: torch.ones(length, length).tril(-1)).mistakes == (
         "own token hidden",

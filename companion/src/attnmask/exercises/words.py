@@ -86,7 +86,7 @@ def _first_difference(expected: Any, got: Any) -> tuple[str, Any, Any]:
     """Go down to the first entry that differs, if both are dicts of the same names; say which it is."""
     if isinstance(expected, dict) and isinstance(got, dict):
         if expected.keys() != got.keys():
-            return "", list(expected), list(got)
+            return "", expected, got
         for key, value in expected.items():
             other = got[key]
             both = isinstance(value, Tensor) and _is_plain(other) and value.dtype == other.dtype
@@ -101,6 +101,8 @@ def _first_difference(expected: Any, got: Any) -> tuple[str, Any, Any]:
 def _describe(value: Any) -> str:
     if type(value).__module__.startswith("attnmask"):
         return f"a {type(value).__name__}; ask it for its tensor: .dense(...)"
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(map(str, value)) or 'nothing'}"
     if inspect.isgenerator(value):
         return "a generator; write return instead of yield"
     if isinstance(value, Tensor) and value.is_nested:
