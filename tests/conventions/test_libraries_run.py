@@ -361,3 +361,20 @@ def test_the_recipes_of_the_cheat_sheet_give_what_attend_gives(capsys):
 
     exec(unknown, names)
     assert "2 readings fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argument", ["mask", "src_key_padding_mask"])
+def test_the_fast_path_of_the_encoder_casts_floats_to_bool(argument):
+    """Off the fast path they are added; minus infinity means the same either way, a bias does not."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    encoder, x = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.randn(2, 5, 8)
+    places = torch.arange(5.0)
+    bias = -(places[:, None] - places).abs() if argument == "mask" else -places.expand(2, 5)
+    blocked = torch.zeros_like(bias).masked_fill(bias < -1, -torch.inf)
+    added = {name: encoder(x, **{argument: each}) for name, each in (("bias", bias), ("blocked", blocked))}
+    with torch.no_grad():
+        fast = encoder.eval()
+        assert (fast(x, **{argument: bias}) - added["bias"]).abs().max() > 0.1
+        torch.testing.assert_close(fast(x, **{argument: bias}), fast(x, **{argument: bias != 0}))
+        torch.testing.assert_close(fast(x, **{argument: blocked}), added["blocked"])

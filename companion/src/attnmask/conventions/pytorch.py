@@ -29,7 +29,7 @@ ROWS = (
                "NaN; without weights, off the fast path: the output bias", "to_multihead",
                note="index sample · H + head; is_causal is only a hint"),
     Convention("PyTorch", "nn.Transformer", "six masks", "torch", "2.13.0",
-               "True = blocked; floats are added", "bool", "(B, S); (L, S) or (B·H, L, S)",
+               "True = blocked; floats are added, or cast to bool in the encoder's fast path", "bool", "(B, S); (L, S) or (B·H, L, S)",
                "the output bias; on the fast path: NaN, or zeros in nested tensors", "to_transformer"),
     Convention("PyTorch", "FlexAttention", "mask_mod", "torch", "2.13.0",
                "True = attend", "function", "of b, h, q, k", "zeros", "to_flex",
