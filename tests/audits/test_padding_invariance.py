@@ -478,12 +478,15 @@ def test_position_ids_that_count_padding_are_not_judged_and_that_is_said():
         return x + table.to(x.dtype)[position_ids]
 
     by_column = torch.arange(6).expand(3, -1)
-    with pytest.warns(NotTriedWarning, match="not judged: position_ids, .*the first real token of sample 1 has 2"):
-        assert_padding_invariant(model, {"x": TOKENS, "position_ids": by_column}, LEFT)
+    for start in (0, 1, 7):  # sample 0 has no padding, and shows where counting begins
+        said = f"not judged: position_ids, .*the first real token of sample 1 has {2 + start}"
+        with pytest.warns(NotTriedWarning, match=said):
+            assert_padding_invariant(model, {"x": TOKENS, "position_ids": by_column + start}, LEFT)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_padding_invariant(model, {"x": TOKENS, "position_ids": by_column}, RIGHT)
-        for silent in (counted(LEFT), by_column + 7):
+        anywhere = by_column + torch.tensor([[7], [3], [11]])
+        for silent in (counted(LEFT), counted(LEFT) + 2, anywhere):  # a sample with two pads may well begin at 2
             assert_padding_invariant(model, {"x": TOKENS, "position_ids": silent}, LEFT)
 
 

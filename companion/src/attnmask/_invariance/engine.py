@@ -65,11 +65,15 @@ def _handed_over(sequences: Sequences, call: ModelCall) -> list[str]:
         if "position" not in name or not isinstance(value, Tensor) or value.is_floating_point():
             continue
         for axis, sequence in sequences.axes_of(call, name, value).tokens.items():
+            firsts = []  # of each sample: the column of its first real token, and that token's position
             for sample in range(sequences.batch):
-                columns = sequences.real(sequence, sample)
-                own = sequences.cut(call, sequences.alone(sample)).arguments[name]
-                if columns and columns[0] > 0 and int(own.select(axis, 0).flatten()[0]) == columns[0]:
-                    first = f"the first real token of sample {sample} has {columns[0]}"
+                if columns := sequences.real(sequence, sample):
+                    own = sequences.cut(call, sequences.alone(sample)).arguments[name]
+                    firsts.append((sample, columns[0], int(own.select(axis, 0).flatten()[0])))
+            start = next((place for _, column, place in firsts if column == 0), 0)
+            for sample, column, place in firsts:
+                if column > 0 and place == start + column:
+                    first = f"the first real token of sample {sample} has {place}"
                     notes.setdefault(name, f"not judged: {name}, which count padding: {first}")
     return list(notes.values())
 
